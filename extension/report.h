@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.h
+ *	  What an instance tells the server: the text, taken apart and checked.
+ *
+ * Pure: knows neither PostgreSQL nor the registry, allocates nothing, and can
+ * be tested and fuzzed alone.  The text is defined in PROTOCOL.md, section 4.
+ * A report is parsed into a struct of fixed size because the caller keeps it
+ * in a setting's "extra", and because applying it must not be able to fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGPM_REPORT_H
+#define PGPM_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REPORT_MAX_BYTES 2048 /* longest text that is accepted */
+#define REPORT_BUCKETS 32	  /* log2 microseconds, see PROTOCOL.md, section 4 */
+#define REPORT_LOANS 8		  /* oldest loans that a report may carry */
+#define REPORT_THREAD_LEN 24  /* bytes, terminator included */
+#define REPORT_SITE_LEN 64
+
+typedef struct ReportLoan
+{
+	int32_t pid;	/* server process */
+	int64_t age_ms; /* since the acquire, at the time of the report */
+	/* decoded: any byte but zero may stand here, escape before showing */
+	char thread[REPORT_THREAD_LEN]; /* cut to fit */
+	char site[REPORT_SITE_LEN];		/* cut to fit (keeps the end) */
+} ReportLoan;
+
+typedef struct Report
+{
+	uint64_t seq; /* never 0 in a valid report */
+	uint64_t ack; /* 0: none */
+	bool bye;
+	bool has_max; /* max_size was given */
+	int32_t max_size;
+	int32_t min_size;
+
+	/* sessions by state, and the queue */
+	int32_t opening;
+	int32_t idle;
+	int32_t in_use;
+	int32_t resetting;
+	int32_t closing;
+	int32_t waiting;
+	int32_t leaks;
+
+	/* since the instance began */
+	int64_t acquires;
+	int64_t timeouts;
+	int64_t opened;
+	int64_t closed;
+	int64_t open_failures;
+	int64_t wait[REPORT_BUCKETS];
+	int64_t hold[REPORT_BUCKETS];
+
+	int nloans;
+	ReportLoan loans[REPORT_LOANS];
+} Report;
+
+/*
+ * Take a text apart.  True, and *report filled (absent keys are 0), or false,
+ * and *report is undefined.  *reason, if asked for, points at a constant that
+ * says what is wrong, or is NULL.  Never reads beyond text[len - 1]; text need
+ * not be terminated.
+ */
+extern bool report_parse(const char *text, size_t len, Report *report, const char **reason);
+
+/* Sessions that the client counts, in all states; saturates at INT32_MAX. */
+extern int32_t report_size(const Report *report);
+
+/* in use + waiting; saturates at INT32_MAX. */
+extern int32_t report_demand(const Report *report);
+
+/*
+ * The q-quantile (0 < q <= 1), in milliseconds, of a histogram in the report's
+ * buckets, interpolated linearly within its bucket; negative if the histogram
+ * is empty.  Counts below 1 are passed over.  Exact to within its bucket, that
+ * is to a factor of two.  The last bucket, which has no upper limit, answers
+ * its lower one.
+ */
+extern double report_quantile_ms(const int64_t *buckets, double q);
+
+#endif /* PGPM_REPORT_H */

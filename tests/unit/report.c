@@ -1,0 +1,515 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.c
+ *	  Section 4 of PROTOCOL.md, rule by rule, and texts that nobody should send.
+ *
+ * sources: extension/report.c
+ *
+ * Each text is parsed from a block of memory that ends where the text ends,
+ * without a terminator, so that AddressSanitizer sees a byte too many.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "report.h"
+
+#include <math.h>
+
+#include "tap.h"
+
+static Report report;
+static const char *reason;
+
+static bool
+parse_bytes(const char *text, size_t len)
+{
+	char *copy = malloc(len > 0 ? len : 1);
+	bool parsed;
+
+	memcpy(copy, text, len);
+	memset(&report, 0x5A, sizeof(report));
+	reason = "not set";
+	parsed = report_parse(copy, len, &report, &reason);
+	free(copy);
+	return parsed;
+}
+
+static bool
+parse(const char *text)
+{
+	return parse_bytes(text, strlen(text));
+}
+
+static void
+accepts(const char *text)
+{
+	if (!ok(parse(text) && reason == NULL, "accepted: %.70s", text))
+		diag("%s", reason ? reason : "but a reason is given");
+}
+
+static void
+refuses(const char *text, const char *why)
+{
+	ok(!parse(text), "refused: %.70s", text);
+	is_str(reason, why, "  because: %s", why);
+}
+
+/* The reasons, as the log and the view show them. */
+#define BAD_LENGTH "longer than 2048 bytes"
+#define BAD_BYTE "a byte that is not printable ASCII"
+#define BAD_FIELD "a field that is not key=value"
+#define BAD_FIRST "does not begin with v"
+#define BAD_VERSION "unknown version"
+#define BAD_REPEAT "a key that comes twice"
+#define BAD_NUMBER "not a number, or out of range"
+#define BAD_FLAG "neither 0 nor 1"
+#define BAD_SEQ "seq is missing or 0"
+#define BAD_HISTOGRAM "not a histogram"
+#define BAD_BUCKET "a bucket that does not exist or comes twice"
+#define BAD_LOAN "not a loan"
+#define BAD_LOANS "more than 8 loans"
+#define BAD_ESCAPE "a byte in thread or site that is not escaped, or badly"
+
+static const char full[] =
+	"v=1;seq=7;ack=3;max=20;min=2;opening=1;idle=4;in_use=10;resetting=2;closing=3;waiting=62;"
+	"acquires=100;timeouts=318;opened=55;closed=44;open_failures=6;leaks=5;wait=0:1,10:2,31:3;"
+	"hold=5:9;loans=4711:60000:12:billing.c%3A214,4712:0:main%2D1:a/b.c+7;bye=1";
+
+static void
+test_every_key(void)
+{
+	accepts(full);
+	is_int(report.seq, 7, "seq");
+	is_int(report.ack, 3, "ack");
+	ok(report.has_max, "max was given");
+	is_int(report.max_size, 20, "max");
+	is_int(report.min_size, 2, "min");
+	is_int(report.opening, 1, "opening");
+	is_int(report.idle, 4, "idle");
+	is_int(report.in_use, 10, "in_use");
+	is_int(report.resetting, 2, "resetting");
+	is_int(report.closing, 3, "closing");
+	is_int(report.waiting, 62, "waiting");
+	is_int(report.acquires, 100, "acquires");
+	is_int(report.timeouts, 318, "timeouts");
+	is_int(report.opened, 55, "opened");
+	is_int(report.closed, 44, "closed");
+	is_int(report.open_failures, 6, "open_failures");
+	is_int(report.leaks, 5, "leaks");
+	ok(report.bye, "bye");
+	is_int(report.wait[0] + report.wait[10] + report.wait[31], 6, "wait: the buckets given");
+	is_int(report.wait[10], 2, "wait: one of them");
+	is_int(report.wait[9], 0, "wait: others are 0");
+	is_int(report.hold[5], 9, "hold");
+	is_int(report.nloans, 2, "loans");
+	is_int(report.loans[0].pid, 4711, "loan: pid");
+	is_int(report.loans[0].age_ms, 60000, "loan: age");
+	is_str(report.loans[0].thread, "12", "loan: thread");
+	is_str(report.loans[0].site, "billing.c:214", "loan: site, decoded");
+	is_str(report.loans[1].thread, "main-1", "second loan: thread, decoded");
+	is_str(report.loans[1].site, "a/b.c+7", "second loan: site");
+	is_int(report_size(&report), 20, "size is all but waiting");
+	is_int(report_demand(&report), 72, "demand is in use and waiting");
+}
+
+static bool
+all_zero(const void *memory, size_t size)
+{
+	const unsigned char *bytes = memory;
+
+	while (size > 0 && bytes[size - 1] == 0)
+		size--;
+	return size == 0;
+}
+
+static void
+test_absent_keys(void)
+{
+	accepts("v=1;seq=1");
+	is_int(report.seq, 1, "what is there is there");
+	report.seq = 0;
+	ok(all_zero(&report, sizeof(report)), "what is absent is 0, to the last byte");
+	ok(report_parse("v=1;seq=1", 9, &report, NULL), "nobody needs to ask for the reason");
+	ok(!report_parse("v=2;seq=1", 9, &report, NULL), "also of a refusal");
+}
+
+static void
+test_fields(void)
+{
+	accepts("v=1;seq=1;colour=blue;x=;y=a=b;colour=red");
+	accepts("v=1;max=0;seq=1");
+	ok(report.has_max && report.max_size == 0, "max=0 was given all the same");
+	accepts("v=1;ack=0;seq=1;bye=0;wait=;hold=;loans=");
+	ok(!report.bye && report.nloans == 0, "empty lists are lists, bye=0 is no bye");
+	accepts("v=0001;seq=000000000000000000000000000000000009");
+	is_int(report.seq, 9, "zeros in front do not matter");
+
+	refuses("", BAD_FIELD);
+	refuses("v", BAD_FIELD);
+	refuses(";", BAD_FIELD);
+	refuses("v=1;seq=1;", BAD_FIELD);
+	refuses("v=1;;seq=1", BAD_FIELD);
+	refuses("v=1;seq=1;idle", BAD_FIELD);
+	refuses("v=1;seq=1;=5", BAD_FIELD);
+	refuses("seq=1;v=1", BAD_FIRST);
+	refuses("colour=blue;v=1;seq=1", BAD_FIRST);
+	refuses(" v=1;seq=1", BAD_FIRST);
+	refuses("V=1;seq=1", BAD_FIRST);
+	refuses("v=2;seq=1", BAD_VERSION);
+	refuses("v=0;seq=1", BAD_VERSION);
+	refuses("v=;seq=1", BAD_VERSION);
+	refuses("v=1.0;seq=1", BAD_VERSION);
+	refuses("v=1;v=1;seq=1", BAD_REPEAT);
+	refuses("v=1;seq=1;seq=2", BAD_REPEAT);
+	refuses("v=1;seq=1;bye=1;bye=1", BAD_REPEAT);
+	refuses("v=1;seq=1;loans=;loans=", BAD_REPEAT);
+	refuses("v=1", BAD_SEQ);
+	refuses("v=1;seq=0", BAD_SEQ);
+	refuses("v=1;Seq=1", BAD_SEQ);
+	refuses("v=1;seq=1;bye=2", BAD_FLAG);
+	refuses("v=1;seq=1;bye=", BAD_FLAG);
+	refuses("v=1;seq=1;bye=yes", BAD_FLAG);
+}
+
+/* Each key has its range; just inside and just outside of it. */
+static void
+test_ranges(void)
+{
+	static const char *const counts[] = { "max",	   "min",	  "opening", "idle", "in_use",
+										  "resetting", "closing", "waiting", "leaks" };
+	static const char *const counters[] = { "ack",	  "acquires", "timeouts",
+											"opened", "closed",	  "open_failures" };
+	static const char *const bad[] = { "",
+									   "-1",
+									   "+1",
+									   "1.5",
+									   "1e3",
+									   "0x10",
+									   "nan",
+									   "NaN",
+									   "inf",
+									   " 1",
+									   "1 ",
+									   "1,",
+									   "9223372036854775808",
+									   "18446744073709551616",
+									   "99999999999999999999999999" };
+	char text[128];
+
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+	{
+		snprintf(text, sizeof(text), "v=1;seq=1;%s=2147483647", counts[i]);
+		accepts(text);
+		snprintf(text, sizeof(text), "v=1;seq=1;%s=2147483648", counts[i]);
+		refuses(text, BAD_NUMBER);
+	}
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+	{
+		snprintf(text, sizeof(text), "v=1;seq=1;%s=9223372036854775807", counters[i]);
+		accepts(text);
+		snprintf(text, sizeof(text), "v=1;seq=1;%s=9223372036854775808", counters[i]);
+		refuses(text, BAD_NUMBER);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		snprintf(text, sizeof(text), "v=1;seq=1;idle=%s", bad[i]);
+		refuses(text, BAD_NUMBER);
+		snprintf(text, sizeof(text), "v=1;seq=%s", bad[i]);
+		refuses(text, BAD_NUMBER);
+	}
+	accepts("v=1;seq=9223372036854775807;acquires=9223372036854775807");
+	ok(report.seq == INT64_MAX && report.acquires == INT64_MAX, "the largest number is kept");
+}
+
+static void
+test_saturation(void)
+{
+	accepts("v=1;seq=1;opening=2147483647;idle=2147483647;in_use=2147483647;"
+			"resetting=2147483647;closing=2147483647;waiting=2147483647");
+	is_int(report_size(&report), INT32_MAX, "size saturates");
+	is_int(report_demand(&report), INT32_MAX, "demand saturates");
+	accepts("v=1;seq=1;in_use=2147483646;waiting=1");
+	is_int(report_demand(&report), INT32_MAX, "but not before");
+}
+
+static void
+test_bytes(void)
+{
+	static const char bytes[] = { 0, 1, '\t', '\n', '\r', 0x1f, 0x7f, (char) 0x80, (char) 0xff };
+	char text[REPORT_MAX_BYTES + 1];
+	int head;
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+	{
+		snprintf(text, sizeof(text), "v=1;seq=1;x=?");
+		text[12] = bytes[i];
+		ok(!parse_bytes(text, 13), "byte 0x%02x is refused", (unsigned char) bytes[i]);
+		is_str(reason, BAD_BYTE, "  as a byte");
+	}
+	accepts("v=1;seq=1;x= !\"#$%&'()*+,-./:<=>?@[\\]^_`{|}~");
+
+	head = snprintf(text, sizeof(text), "v=1;seq=1;x=");
+	memset(text + head, 'x', sizeof(text) - (size_t) head);
+	ok(parse_bytes(text, REPORT_MAX_BYTES), "2048 bytes are accepted");
+	ok(!parse_bytes(text, REPORT_MAX_BYTES + 1), "2049 are not");
+	is_str(reason, BAD_LENGTH, "  as too long");
+}
+
+static void
+test_histograms(void)
+{
+	char text[1024];
+	int len = snprintf(text, sizeof(text), "v=1;seq=1;wait=");
+
+	for (int k = REPORT_BUCKETS - 1; k >= 0; k--)
+		len +=
+			snprintf(text + len, sizeof(text) - (size_t) len, "%d:%d%s", k, 1000 + k, k ? "," : "");
+	accepts(text);
+	ok(report.wait[0] == 1000 && report.wait[31] == 1031, "all buckets, in any order");
+	accepts("v=1;seq=1;hold=31:9223372036854775807");
+	ok(report.hold[31] == INT64_MAX, "the largest number is kept");
+
+	refuses("v=1;seq=1;wait=32:1", BAD_BUCKET);
+	refuses("v=1;seq=1;wait=-1:1", BAD_BUCKET);
+	refuses("v=1;seq=1;wait=:1", BAD_BUCKET);
+	refuses("v=1;seq=1;wait=4294967296:1", BAD_BUCKET);
+	refuses("v=1;seq=1;wait=3:1,3:1", BAD_BUCKET);
+	refuses("v=1;seq=1;hold=31:1,0:1,31:1", BAD_BUCKET);
+	refuses("v=1;seq=1;wait=3", BAD_HISTOGRAM);
+	refuses("v=1;seq=1;wait=3:1,", BAD_HISTOGRAM);
+	refuses("v=1;seq=1;wait=,3:1", BAD_HISTOGRAM);
+	refuses("v=1;seq=1;wait=3:", BAD_NUMBER);
+	refuses("v=1;seq=1;wait=3:-1", BAD_NUMBER);
+	refuses("v=1;seq=1;wait=3:1:1", BAD_NUMBER);
+	refuses("v=1;seq=1;wait=3:9223372036854775808", BAD_NUMBER);
+}
+
+static void
+test_loans(void)
+{
+	accepts("v=1;seq=1;loans=1:1::,2:2::,3:3::,4:4::,5:5::,6:6::,7:7::,8:8::");
+	is_int(report.nloans, REPORT_LOANS, "the most loans");
+	is_str(report.loans[7].site, "", "thread and site may be empty");
+	accepts("v=1;seq=1;loans=0:9223372036854775807:AZaz09_./+-:%20%2c%2C%ff%01");
+	is_str(report.loans[0].thread, "AZaz09_./+-", "what need not be escaped");
+	is_str(report.loans[0].site, " ,,\xff\x01", "any byte but zero, in either case of hex");
+
+	refuses("v=1;seq=1;loans=1:1::,2:2::,3:3::,4:4::,5:5::,6:6::,7:7::,8:8::,9:9::", BAD_LOANS);
+	refuses("v=1;seq=1;loans=1", BAD_LOAN);
+	refuses("v=1;seq=1;loans=1:1:t", BAD_LOAN);
+	refuses("v=1;seq=1;loans=1:1:t:s,", BAD_LOAN);
+	refuses("v=1;seq=1;loans=2147483648:1:t:s", BAD_NUMBER);
+	refuses("v=1;seq=1;loans=-1:1:t:s", BAD_NUMBER);
+	refuses("v=1;seq=1;loans=:1:t:s", BAD_NUMBER);
+	refuses("v=1;seq=1;loans=1::t:s", BAD_NUMBER);
+	refuses("v=1;seq=1;loans=1:9223372036854775808:t:s", BAD_NUMBER);
+	refuses("v=1;seq=1;loans=1:1:t:s:x", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t t:s", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:s\\", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:s%", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:s%4", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:%4:41", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:%4g", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:%g4", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:t:%+4", BAD_ESCAPE);
+	refuses("v=1;seq=1;loans=1:1:a%00b:s", BAD_ESCAPE);
+}
+
+static void
+test_cutting(void)
+{
+	accepts("v=1;seq=1;loans=1:1:aaaaaaaaaabbbbbbbbbbccc:"
+			"0123456789012345678901234567890123456789012345678901234567890.c");
+	is_int(strlen(report.loans[0].thread), REPORT_THREAD_LEN - 1, "the longest thread is whole");
+	is_int(strlen(report.loans[0].site), REPORT_SITE_LEN - 1, "the longest site is whole");
+	accepts("v=1;seq=1;loans=1:1:aaaaaaaaaabbbbbbbbbbcccXX%41:"
+			"XX%410123456789012345678901234567890123456789012345678901234567890.c");
+	is_str(report.loans[0].thread, "aaaaaaaaaabbbbbbbbbbccc", "a thread loses its end");
+	is_str(report.loans[0].site, "0123456789012345678901234567890123456789012345678901234567890.c",
+		   "a site loses its beginning");
+	refuses("v=1;seq=1;loans=1:1:aaaaaaaaaabbbbbbbbbbcccXX%:s", BAD_ESCAPE);
+}
+
+static double
+quantile(const char *histogram, double q)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "v=1;seq=1;wait=%s", histogram);
+	return parse(text) ? report_quantile_ms(report.wait, q) : NAN;
+}
+
+static void
+quantile_is(const char *histogram, double q, double expected)
+{
+	double got = quantile(histogram, q);
+
+	if (!ok(fabs(got - expected) <= fabs(expected) * 1e-12, "quantile %g of %s is %g ms", q,
+			histogram, expected))
+		diag("got %.17g", got);
+}
+
+static void
+test_quantiles(void)
+{
+	int64_t odd[REPORT_BUCKETS] = { [3] = -5, [11] = 4, [12] = -1 };
+
+	quantile_is("", 0.5, -1);
+	quantile_is("5:0", 0.99, -1);
+	quantile_is("0:1", 1, 0.001);
+	quantile_is("0:4", 0.5, 0.0005);
+	quantile_is("1:1", 0.5, 0.0015);
+	quantile_is("1:1", 1, 0.002);
+	quantile_is("11:10", 0.5, 1.536); /* 1024 to 2048 us: the middle */
+	quantile_is("11:10", 1, 2.048);
+	quantile_is("11:10,13:10", 0.5, 2.048);
+	quantile_is("11:10,13:10", 0.75, 6.144); /* 4096 to 8192 us: the middle */
+	quantile_is("0:90,21:10", 0.9, 0.001);
+	quantile_is("0:90,21:10", 0.99, 1992.2944); /* 9 tenths of 1048576 to 2097152 us */
+	quantile_is("30:1", 1, 1073741.824);
+	quantile_is("31:1", 0.01, 1073741.824);
+	quantile_is("31:1", 1, 1073741.824);
+	quantile_is("0:1,31:99", 0.5, 1073741.824);
+	quantile_is("0:9223372036854775807,5:9223372036854775807", 1, 0.032);
+	ok(fabs(report_quantile_ms(odd, 0.5) - 1.536) < 1e-12, "counts below 1 are passed over");
+	ok(quantile("3:7,9:1,20:30", 1e-9) >= 0.004, "the lowest quantile lies in the lowest bucket");
+}
+
+static bool
+quantiles_are_ordered(void)
+{
+	double last = 0;
+
+	for (int i = 1; i <= 100; i++)
+	{
+		double now = report_quantile_ms(report.wait, i / 100.0);
+
+		if (now < last || !isfinite(now))
+			return false;
+		last = now;
+	}
+	return true;
+}
+
+static uint64_t random_state = 42;
+
+static unsigned int
+random_below(unsigned int n)
+{
+	random_state = random_state * UINT64_C(6364136223846793005) + 1;
+	return (unsigned int) (random_state >> 33) % n;
+}
+
+static void
+test_random_quantiles(void)
+{
+	int wrong = 0;
+
+	memset(&report, 0, sizeof(report));
+	for (int round = 0; round < 5000; round++)
+	{
+		for (int k = 0; k < REPORT_BUCKETS; k++)
+			report.wait[k] = random_below(3) ? 0 : 1 + random_below(1000);
+		report.wait[random_below(REPORT_BUCKETS)] = 1;
+		wrong += !quantiles_are_ordered();
+	}
+	is_int(wrong, 0, "a higher quantile is never smaller");
+}
+
+/* Everything that a Report promises, whatever the text was. */
+static bool
+sound(void)
+{
+	const int32_t counts[] = { report.max_size, report.min_size,	 report.opening,
+							   report.idle,		report.in_use,		 report.resetting,
+							   report.closing,	report.waiting,		 report.leaks,
+							   report.nloans,	report_size(&report) };
+
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		if (counts[i] < 0)
+			return false;
+	for (int k = 0; k < REPORT_BUCKETS; k++)
+		if (report.wait[k] < 0 || report.hold[k] < 0)
+			return false;
+	for (int i = 0; i < report.nloans; i++)
+		if (report.loans[i].pid < 0 || report.loans[i].age_ms < 0 ||
+			memchr(report.loans[i].thread, 0, REPORT_THREAD_LEN) == NULL ||
+			memchr(report.loans[i].site, 0, REPORT_SITE_LEN) == NULL)
+			return false;
+	return report.nloans <= REPORT_LOANS && report.seq > 0 && report.acquires >= 0;
+}
+
+/* Change, remove, repeat or insert something, as a broken client or a hostile one might. */
+static size_t
+mutate(char *text, size_t len, size_t size)
+{
+	static const char likely[] = "0123456789;=:,%vseqloans-";
+	size_t at = random_below((unsigned int) len);
+	size_t part = 1 + random_below(12);
+
+	if (part > len - at)
+		part = len - at;
+	switch (random_below(4))
+	{
+		case 0:
+			text[at] = (char) random_below(256);
+			return len;
+		case 1:
+			text[at] = likely[random_below(sizeof(likely) - 1)];
+			return len;
+		case 2:
+			if (len == part)
+				return len;
+			memmove(text + at, text + at + part, len - at - part);
+			return len - part;
+		default:
+			if (len + part > size)
+				return len;
+			memmove(text + at + part, text + at, len - at);
+			return len + part;
+	}
+}
+
+static void
+test_mutations(void)
+{
+	const int rounds = 300000;
+	int wrong = 0;
+	int accepted = 0;
+
+	for (int round = 0; round < rounds; round++)
+	{
+		char text[sizeof(full) + 64];
+		size_t len = sizeof(full) - 1;
+
+		memcpy(text, full, len);
+		for (unsigned int i = random_below(4) + 1; i > 0; i--)
+			len = mutate(text, len, sizeof(text));
+		if (parse_bytes(text, len))
+		{
+			accepted++;
+			wrong += !sound() || reason != NULL;
+		}
+		else
+			wrong += reason == NULL;
+	}
+	is_int(wrong, 0, "%d broken texts: refused with a reason, or a sound report", rounds);
+	ok(accepted > rounds / 100 && accepted < rounds, "of these some were accepted: %d", accepted);
+}
+
+int
+main(void)
+{
+	test_every_key();
+	test_absent_keys();
+	test_fields();
+	test_ranges();
+	test_saturation();
+	test_bytes();
+	test_histograms();
+	test_loans();
+	test_cutting();
+	test_quantiles();
+	test_random_quantiles();
+	test_mutations();
+	return done_testing();
+}
