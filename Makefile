@@ -1,0 +1,113 @@
+# pgpool_monitor: the extension is built from here, the client library in client/.
+#
+#   make, make install, make installcheck     as with any extension (PGXS); PG_CONFIG=... chooses the server
+#   make -C client [install prefix=...]       the client library, no server needed
+#   make demo, make check                     see it, test it: each sets up what is missing, installs nothing into the system
+#                                             but packages, and leaves nothing behind
+#   make help                                 everything else
+
+PG_CONFIG ?= pg_config
+
+EXTENSION = extension/pgpool_monitor
+MODULE_big = pgpool_monitor
+OBJS = $(addprefix extension/, \
+	pgpool_monitor.o session.o registry.o share.o views.o worker.o \
+	report.o rules.o allot.o health.o)
+DATA = extension/pgpool_monitor--1.0.sql
+
+# Against a running server that has the library preloaded; notpreloaded is for one that has not, and `make check` runs both.
+REGRESS = $(filter-out notpreloaded,$(basename $(notdir $(sort $(wildcard sql/*.sql)))))
+
+# Bitcode is for inlining functions into JIT-compiled expressions; ours are none, and it would take a clang of the server's age.
+# (`override`, because Makefile.global assigns it later.)
+override with_llvm = no
+
+# WERROR=1: for our own checks. A user's newer compiler shall not fail on a warning of the future.
+ifdef WERROR
+# PostgreSQL's own headers and conventions (unused fcinfo, partly initialized structs) are not free of these.
+PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -Werror
+endif
+
+# These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
+staged = check check-unit check-client check-e2e check-asan check-tsan lint demo bench
+standalone = $(staged) format setup help
+
+ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
+PGXS := $(shell '$(PG_CONFIG)' --pgxs 2>/dev/null)
+ifeq ($(PGXS),)
+$(error $(PG_CONFIG) not found: install the server's development files ("make setup" can), or set PG_CONFIG)
+endif
+include $(PGXS)
+
+# Headers are few: whichever changes, everything is compiled again.
+$(OBJS): $(wildcard extension/*.h)
+
+clean: clean-client
+
+.PHONY: clean-client
+clean-client:
+	$(MAKE) -C client clean
+endif
+
+# Only where one of them is asked for: PGXS has a `check` of its own, which says that it can do nothing.
+ifneq ($(filter $(standalone),$(MAKECMDGOALS)),)
+.PHONY: $(standalone)
+
+# --- in a private copy (tests/lib/stage.sh) ---------------------------------------------------------------------------------
+
+# Values for the scripts go by environment: they may have blanks, and quotes of the shell's in them are the user's own business.
+export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS
+setup = bash tests/lib/setup.sh
+stage = bash tests/lib/stage.sh
+
+check:
+	@$(setup) check
+	@$(stage) bash tests/lib/check.sh unit client e2e
+
+check-unit:
+	@$(setup) unit
+	@$(stage) bash tests/lib/check.sh unit
+
+check-client check-e2e: check-%:
+	@$(setup) check
+	@$(stage) bash tests/lib/check.sh $*
+
+check-asan:
+	@$(setup) check
+	@$(stage) bash tests/lib/check.sh --sanitize=address,undefined unit client
+
+check-tsan:
+	@$(setup) check
+	@$(stage) bash tests/lib/check.sh --sanitize=thread client
+
+lint:
+	@$(setup) check lint
+	@$(stage) bash tests/lib/lint.sh
+
+demo:
+	@$(setup) demo
+	@$(stage) bash client/examples/demo.sh
+
+bench:
+	@$(setup) check
+	@$(stage) bash tests/bench/bench.sh
+
+# --- in place ----------------------------------------------------------------------------------------------------------------
+
+setup:
+	$(setup) check demo lint
+
+format:
+	@$(setup) lint
+	@bash tests/lib/lint.sh --format
+
+help:
+	@echo 'make, make install, make uninstall, make clean, make installcheck   as with any extension; PG_CONFIG=... chooses the server'
+	@echo 'make -C client, make -C client install prefix=...                   the client library'
+	@echo 'make demo [DEMO_SECONDS=15]                                         see what it is for'
+	@echo 'make check [TESTS=regex] [JOBS=n] [KEEP=1]                          all tests; KEEP=1 keeps the directory they ran in'
+	@echo 'make check-unit, check-client, check-e2e                            some of them'
+	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
+	@echo 'make lint, make format                                              style and static analysis; apply the style'
+	@echo 'make setup                                                          install what these need'
+endif

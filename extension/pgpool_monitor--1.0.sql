@@ -1,0 +1,311 @@
+/* extension/pgpool_monitor--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION pgpool_monitor" to load this file. \quit
+
+-- A schema of our own, made here rather than by the control file, so that DROP EXTENSION drops it.
+CREATE SCHEMA pgpool_monitor;
+
+-- Rows are filtered in C: members of pg_read_all_stats (hence of pg_monitor) see all, everybody else
+-- the pools of the roles that he is a member of.  Everything here reads only.
+
+CREATE FUNCTION pgpool_monitor.pools(
+	OUT health text,
+	OUT pool text,
+	OUT reason text,
+	OUT instances integer,
+	OUT sessions integer,
+	OUT in_use integer,
+	OUT idle integer,
+	OUT waiting integer,
+	OUT wait_p99_time double precision,
+	OUT timeouts bigint,
+	OUT active integer,
+	OUT idle_in_xact integer,
+	OUT blocked integer,
+	OUT demand integer,
+	OUT allotted integer,
+	OUT budget integer,
+	OUT role text,
+	OUT database text,
+	OUT severity integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_pools'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.pools AS
+	SELECT health, pool, reason, instances, sessions, in_use, idle, waiting, wait_p99_time, timeouts,
+		active, idle_in_xact, blocked, demand, allotted, budget, role, database
+	FROM pgpool_monitor.pools()
+	ORDER BY severity, waiting DESC NULLS LAST, pool, role, database;
+
+CREATE FUNCTION pgpool_monitor.instances(
+	OUT pool text,
+	OUT role text,
+	OUT database text,
+	OUT instance text,
+	OUT host text,
+	OUT application_name text,
+	OUT follows boolean,
+	OUT reports boolean,
+	OUT state text,
+	OUT sessions integer,
+	OUT knocks integer,
+	OUT allotted integer,
+	OUT occupied integer,
+	OUT acknowledged boolean,
+	OUT lease_time double precision,
+	OUT report_age_time double precision,
+	OUT max_size integer,
+	OUT min_size integer,
+	OUT opening integer,
+	OUT idle integer,
+	OUT in_use integer,
+	OUT resetting integer,
+	OUT closing integer,
+	OUT waiting integer,
+	OUT demand integer,
+	OUT acquires bigint,
+	OUT timeouts bigint,
+	OUT opened bigint,
+	OUT closed bigint,
+	OUT open_failures bigint,
+	OUT leaks integer,
+	OUT wait_p50_time double precision,
+	OUT wait_p99_time double precision,
+	OUT hold_p50_time double precision,
+	OUT hold_p99_time double precision,
+	OUT joined timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_instances'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.instances AS
+	SELECT * FROM pgpool_monitor.instances();
+
+CREATE FUNCTION pgpool_monitor.sessions(
+	OUT pid integer,
+	OUT pool text,
+	OUT role text,
+	OUT database text,
+	OUT instance text,
+	OUT kind text,
+	OUT host text,
+	OUT attached timestamp with time zone,
+	OUT client_state text,
+	OUT held_time double precision,
+	OUT thread text,
+	OUT call_site text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_sessions'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.sessions AS
+	SELECT s.pid, s.pool, s.instance, s.host, s.client_state, s.held_time, s.call_site, s.thread,
+		a.state,
+		pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.state_change)
+			OPERATOR(pg_catalog.*) 1000.0::double precision AS state_time,
+		a.wait_event_type, a.wait_event,
+		CASE WHEN a.wait_event_type OPERATOR(pg_catalog.=) 'Lock'
+			THEN pg_catalog.pg_blocking_pids(s.pid) END AS blocked_by,
+		a.query, s.kind, a.application_name, s.role, s.database, s.attached
+	FROM pgpool_monitor.sessions() s
+	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) s.pid;
+
+CREATE FUNCTION pgpool_monitor.limits(
+	OUT pool text,
+	OUT rule text,
+	OUT mode text,
+	OUT weight integer,
+	OUT floor integer,
+	OUT ceiling integer,
+	OUT instances integer,
+	OUT queued integer,
+	OUT demand integer,
+	OUT held integer,
+	OUT allotted integer,
+	OUT occupied integer,
+	OUT reason text,
+	OUT role text,
+	OUT database text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_limits'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.limits AS
+	SELECT * FROM pgpool_monitor.limits();
+
+CREATE FUNCTION pgpool_monitor.info(
+	OUT version text,
+	OUT mode text,
+	OUT incarnation timestamp with time zone,
+	OUT worker_pid integer,
+	OUT rounds bigint,
+	OUT last_round timestamp with time zone,
+	OUT max_connections integer,
+	OUT reserved integer,
+	OUT headroom integer,
+	OUT outside integer,
+	OUT capacity integer,
+	OUT held integer,
+	OUT occupied integer,
+	OUT held_peak integer,
+	OUT excess_peak integer,
+	OUT allotments bigint,
+	OUT report_interval_time double precision,
+	OUT lease_time double precision,
+	OUT pools integer,
+	OUT max_pools integer,
+	OUT instances integer,
+	OUT max_instances integer,
+	OUT refused_sessions bigint,
+	OUT reports_applied bigint,
+	OUT reports_ignored bigint,
+	OUT reports_rejected bigint,
+	OUT rules text,
+	OUT rules_error text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_info'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.info AS
+	SELECT * FROM pgpool_monitor.info();
+
+-- pools, instances, sessions and limits filter their rows; info is about the server as a whole.
+REVOKE ALL ON FUNCTION pgpool_monitor.info() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pgpool_monitor.info() TO pg_monitor;
+GRANT SELECT ON pgpool_monitor.info TO pg_monitor;
+GRANT SELECT ON pgpool_monitor.pools, pgpool_monitor.instances, pgpool_monitor.sessions, pgpool_monitor.limits TO PUBLIC;
+GRANT USAGE ON SCHEMA pgpool_monitor TO PUBLIC;
+
+COMMENT ON FUNCTION pgpool_monitor.pools() IS 'one row per connection pool; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.instances() IS 'one row per instance of a pool; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.sessions() IS 'one row per session that belongs to a pool; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.limits() IS 'one row per connection pool, with what it may hold and why; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.info() IS 'one row about pgpool_monitor itself; read the view of the same name';
+
+COMMENT ON VIEW pgpool_monitor.pools IS 'connection pools, worst first, and the connections that belong to none; sessions sum to the client backends of pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.pools.health IS 'starved: callers wait, and the allotment is why; saturated: callers wait, and the pool''s own size is why; leaking: connections are out for too long; stale: instances that promised reports are silent; ok. NULL for (outside)';
+COMMENT ON COLUMN pgpool_monitor.pools.pool IS 'name of the pool as its clients give it, bytes that are not printable ASCII as \xHH; (outside) for connections that belong to no pool';
+COMMENT ON COLUMN pgpool_monitor.pools.reason IS 'the figures behind the health; for (outside), the most frequent application names';
+COMMENT ON COLUMN pgpool_monitor.pools.instances IS 'pool objects, one per pool and process';
+COMMENT ON COLUMN pgpool_monitor.pools.sessions IS 'server connections attached now, knocks included';
+COMMENT ON COLUMN pgpool_monitor.pools.in_use IS 'connections lent to callers, as last reported; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.idle IS 'connections open and not lent, as last reported; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.waiting IS 'callers waiting for a connection, as last reported; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.wait_p99_time IS '99th percentile of the time that callers waited in the last one to two minutes, in milliseconds, exact to a factor of two; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.pools.timeouts IS 'acquires that failed by their deadline, since the instances that are there began; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.active IS 'sessions that run a command';
+COMMENT ON COLUMN pgpool_monitor.pools.idle_in_xact IS 'sessions idle in a transaction, failed ones included';
+COMMENT ON COLUMN pgpool_monitor.pools.blocked IS 'sessions that wait for a heavyweight lock';
+COMMENT ON COLUMN pgpool_monitor.pools.demand IS 'in use and waiting, the most of the last three reports of each instance; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.allotted IS 'connections that its instances may hold together; NULL if none has a limit';
+COMMENT ON COLUMN pgpool_monitor.pools.budget IS 'connections that its rule grants, to all pools of the rule together; NULL if it has no budget';
+COMMENT ON COLUMN pgpool_monitor.pools.role IS 'login role, part of the pool''s key; the name is that of the first session';
+COMMENT ON COLUMN pgpool_monitor.pools.database IS 'database, part of the pool''s key; the name is that of the first session';
+
+COMMENT ON VIEW pgpool_monitor.instances IS 'instances of pools: what the server counts, what it told them, what they reported';
+COMMENT ON COLUMN pgpool_monitor.instances.pool IS 'name of the pool';
+COMMENT ON COLUMN pgpool_monitor.instances.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.instances.database IS 'database';
+COMMENT ON COLUMN pgpool_monitor.instances.instance IS 'id that the client drew; NULL if it gave none and is told apart by host and application_name';
+COMMENT ON COLUMN pgpool_monitor.instances.host IS 'client address of its first session';
+COMMENT ON COLUMN pgpool_monitor.instances.application_name IS 'application_name of its first session';
+COMMENT ON COLUMN pgpool_monitor.instances.follows IS 'whether it said that it obeys its allotment';
+COMMENT ON COLUMN pgpool_monitor.instances.reports IS 'whether it said that it reports';
+COMMENT ON COLUMN pgpool_monitor.instances.state IS 'what it is told: ok, queued or off';
+COMMENT ON COLUMN pgpool_monitor.instances.sessions IS 'server connections attached now, knocks not included';
+COMMENT ON COLUMN pgpool_monitor.instances.knocks IS 'sessions attached now that are there only to report';
+COMMENT ON COLUMN pgpool_monitor.instances.allotted IS 'connections that it may hold; NULL: no limit is set';
+COMMENT ON COLUMN pgpool_monitor.instances.occupied IS 'the larger of the sessions it holds and of the largest limit it may still believe; NULL if it is not shared with';
+COMMENT ON COLUMN pgpool_monitor.instances.acknowledged IS 'whether it has said that it took over what it is told; NULL if it does not report';
+COMMENT ON COLUMN pgpool_monitor.instances.lease_time IS 'milliseconds that it may still rely on its allotment without an answer from the server; 0: run out';
+COMMENT ON COLUMN pgpool_monitor.instances.report_age_time IS 'milliseconds since its last report; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.instances.max_size IS 'its own upper limit; this and what follows are as last reported, NULL if never';
+COMMENT ON COLUMN pgpool_monitor.instances.min_size IS 'its own lower limit';
+COMMENT ON COLUMN pgpool_monitor.instances.opening IS 'connections being opened';
+COMMENT ON COLUMN pgpool_monitor.instances.idle IS 'connections open and not lent';
+COMMENT ON COLUMN pgpool_monitor.instances.in_use IS 'connections lent to callers';
+COMMENT ON COLUMN pgpool_monitor.instances.resetting IS 'connections being reset after use';
+COMMENT ON COLUMN pgpool_monitor.instances.closing IS 'connections being closed';
+COMMENT ON COLUMN pgpool_monitor.instances.waiting IS 'callers waiting';
+COMMENT ON COLUMN pgpool_monitor.instances.demand IS 'in use and waiting, the most of the last three reports';
+COMMENT ON COLUMN pgpool_monitor.instances.acquires IS 'acquires granted since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.timeouts IS 'acquires that failed by their deadline since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.opened IS 'connections opened since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.closed IS 'connections closed since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.open_failures IS 'attempts to open a connection that failed since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.leaks IS 'loans out for longer than its leak threshold';
+COMMENT ON COLUMN pgpool_monitor.instances.wait_p50_time IS 'median of the time that callers waited in the last one to two minutes, in milliseconds, exact to a factor of two; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.instances.wait_p99_time IS '99th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.instances.hold_p50_time IS 'median of the time that connections were lent since it began, in milliseconds, exact to a factor of two; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.instances.hold_p99_time IS '99th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.instances.joined IS 'when its first session was attached';
+
+COMMENT ON VIEW pgpool_monitor.sessions IS 'server connections that belong to a pool, with what client and server know of each';
+COMMENT ON COLUMN pgpool_monitor.sessions.pid IS 'process id of the backend';
+COMMENT ON COLUMN pgpool_monitor.sessions.pool IS 'name of the pool';
+COMMENT ON COLUMN pgpool_monitor.sessions.instance IS 'id of the instance; NULL if it gave none';
+COMMENT ON COLUMN pgpool_monitor.sessions.host IS 'client address of the instance';
+COMMENT ON COLUMN pgpool_monitor.sessions.client_state IS 'lent: one of the oldest loans that the instance reported; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.held_time IS 'milliseconds since it was lent; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.call_site IS 'where the program acquired it; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.thread IS 'thread that acquired it; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.state IS 'state of the backend, as in pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.sessions.state_time IS 'milliseconds in that state; the session that an instance reports on is never idle for longer than the report interval';
+COMMENT ON COLUMN pgpool_monitor.sessions.wait_event_type IS 'as in pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.sessions.wait_event IS 'as in pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.sessions.blocked_by IS 'process ids that hold what it waits for; NULL if it waits for no lock';
+COMMENT ON COLUMN pgpool_monitor.sessions.query IS 'as in pg_stat_activity; where an instance reports, the text of its report';
+COMMENT ON COLUMN pgpool_monitor.sessions.kind IS 'pool, or knock: there only to report';
+COMMENT ON COLUMN pgpool_monitor.sessions.application_name IS 'as in pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.sessions.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.sessions.database IS 'database';
+COMMENT ON COLUMN pgpool_monitor.sessions.attached IS 'when it was attached to its pool';
+
+COMMENT ON VIEW pgpool_monitor.limits IS 'what each pool may hold, and why; the row (server) has the arithmetic';
+COMMENT ON COLUMN pgpool_monitor.limits.pool IS 'name of the pool; (server): all that can be shared out';
+COMMENT ON COLUMN pgpool_monitor.limits.rule IS 'the rule that matches it, as written; NULL: none, it shares with all others that have none';
+COMMENT ON COLUMN pgpool_monitor.limits.mode IS 'mode in force for it';
+COMMENT ON COLUMN pgpool_monitor.limits.weight IS 'its rule''s weight';
+COMMENT ON COLUMN pgpool_monitor.limits.floor IS 'connections that its rule keeps for it';
+COMMENT ON COLUMN pgpool_monitor.limits.ceiling IS 'connections that its rule allows at most; NULL: no ceiling; for (server), the capacity';
+COMMENT ON COLUMN pgpool_monitor.limits.instances IS 'instances';
+COMMENT ON COLUMN pgpool_monitor.limits.queued IS 'instances that wait for their first connection';
+COMMENT ON COLUMN pgpool_monitor.limits.demand IS 'in use and waiting, the most of the last three reports of each instance; NULL if none reports';
+COMMENT ON COLUMN pgpool_monitor.limits.held IS 'sessions held now, knocks not included';
+COMMENT ON COLUMN pgpool_monitor.limits.allotted IS 'connections that its instances may hold together; NULL if none has a limit';
+COMMENT ON COLUMN pgpool_monitor.limits.occupied IS 'the larger of held and of what each instance may still believe that it may hold, summed; NULL if it is not shared with';
+COMMENT ON COLUMN pgpool_monitor.limits.reason IS 'why it has what it has';
+COMMENT ON COLUMN pgpool_monitor.limits.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.limits.database IS 'database';
+
+COMMENT ON VIEW pgpool_monitor.info IS 'pgpool_monitor itself: worker, capacity, tables, reports';
+COMMENT ON COLUMN pgpool_monitor.info.version IS 'version of the library';
+COMMENT ON COLUMN pgpool_monitor.info.mode IS 'pgpool_monitor.mode as it is in force';
+COMMENT ON COLUMN pgpool_monitor.info.incarnation IS 'when this shared memory was made: at server start, or after a crash';
+COMMENT ON COLUMN pgpool_monitor.info.worker_pid IS 'process id of the worker; NULL: it does not run, and limits stay as they are';
+COMMENT ON COLUMN pgpool_monitor.info.rounds IS 'rounds of the worker since then';
+COMMENT ON COLUMN pgpool_monitor.info.last_round IS 'when the last one was; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.info.max_connections IS 'as set';
+COMMENT ON COLUMN pgpool_monitor.info.reserved IS 'of these, reserved for superusers and by reserved_connections';
+COMMENT ON COLUMN pgpool_monitor.info.headroom IS 'of these, never given to pools';
+COMMENT ON COLUMN pgpool_monitor.info.outside IS 'of these, taken by connections that follow nothing; the largest of late';
+COMMENT ON COLUMN pgpool_monitor.info.capacity IS 'what is left to share out; may be negative';
+COMMENT ON COLUMN pgpool_monitor.info.held IS 'sessions of pools that are shared with, in the last round';
+COMMENT ON COLUMN pgpool_monitor.info.occupied IS 'the larger of held and of what each instance may still believe, summed, in the last round';
+COMMENT ON COLUMN pgpool_monitor.info.held_peak IS 'largest value of held in any round';
+COMMENT ON COLUMN pgpool_monitor.info.excess_peak IS 'most by which held was above capacity in any round; 0: never';
+COMMENT ON COLUMN pgpool_monitor.info.allotments IS 'allotments published';
+COMMENT ON COLUMN pgpool_monitor.info.report_interval_time IS 'milliseconds between reports that instances are asked for';
+COMMENT ON COLUMN pgpool_monitor.info.lease_time IS 'milliseconds that an allotment holds without an answer';
+COMMENT ON COLUMN pgpool_monitor.info.pools IS 'pools known';
+COMMENT ON COLUMN pgpool_monitor.info.max_pools IS 'pools that there is room for';
+COMMENT ON COLUMN pgpool_monitor.info.instances IS 'instances known';
+COMMENT ON COLUMN pgpool_monitor.info.max_instances IS 'instances that there is room for';
+COMMENT ON COLUMN pgpool_monitor.info.refused_sessions IS 'sessions that were not attached because a table was full';
+COMMENT ON COLUMN pgpool_monitor.info.reports_applied IS 'reports applied';
+COMMENT ON COLUMN pgpool_monitor.info.reports_ignored IS 'reports that were not newer than what is known';
+COMMENT ON COLUMN pgpool_monitor.info.reports_rejected IS 'reports that could not be read';
+COMMENT ON COLUMN pgpool_monitor.info.rules IS 'pgpool_monitor.rules as it is in force';
+COMMENT ON COLUMN pgpool_monitor.info.rules_error IS 'what is wrong with the rules that the last reload found and did not take; NULL: nothing';

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * pgpool_monitor.h
+ *	  The module's settings, and the few things that all its files share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGPOOL_MONITOR_H
+#define PGPOOL_MONITOR_H
+
+#include "portability/instr_time.h"
+
+#define PGPM_VERSION "1.0.0"
+
+/* In this order: what a higher one does includes the lower ones. */
+typedef enum PgpmMode
+{
+	MODE_OFF,
+	MODE_OBSERVE,
+	MODE_SHARE
+} PgpmMode;
+
+/*---- settings (pgpool_monitor.c), of which README.md has the table ----*/
+
+extern int pgpm_mode; /* a PgpmMode; the one in force is Registry.mode */
+extern char *pgpm_rules;
+extern int pgpm_headroom;		 /* connections, -1: by max_connections */
+extern int pgpm_report_interval; /* ms */
+extern int pgpm_lease;			 /* ms */
+extern int pgpm_retry_interval;	 /* ms */
+extern int pgpm_round_interval;	 /* ms */
+extern int pgpm_max_instances;
+extern int pgpm_max_pools;
+
+/* Identity as the client gave it; never read without session.c's test of its source. */
+extern char *pgpm_pool;
+extern char *pgpm_instance;
+
+extern const char *pgpm_mode_name(int mode);
+
+/* Connections that are never given to pools: as set, or by max_connections. */
+extern int pgpm_headroom_connections(void);
+
+/*
+ * Microseconds on a clock that is not set by anybody, and counts the time that
+ * the machine was suspended, where the system has one.  All deadlines of the
+ * module are on it; timestamps are only shown.
+ */
+static inline int64
+pgpm_now(void)
+{
+	struct timespec ts;
+
+#ifdef CLOCK_BOOTTIME
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+#else
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+#endif
+	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/*---- session.c ----*/
+
+extern void session_define_settings(void);
+extern void session_install_hooks(void);
+
+/*---- worker.c ----*/
+
+extern void worker_register(void);
+
+/*---- share.c ----*/
+
+extern void share_init(void);
+
+/* One round; `now` is pgpm_now(). */
+extern void share_round(int64 now);
+
+#endif /* PGPOOL_MONITOR_H */

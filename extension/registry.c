@@ -1,0 +1,746 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.c
+ *	  Shared memory: pools, their instances, and the sessions that these hold.
+ *
+ * registry.h has the actors, the life of a slot, the lock table, and the
+ * invariant.  The tables are arrays that are searched by a compact array of
+ * hashes beside them: a few thousand of those are a few pages, and there is
+ * nothing to rebalance, and nothing that can be left half done.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "registry.h"
+
+#define WINDOW_LENGTH \
+	INT64CONST(60000000) /* microseconds; percentiles are of one to two of these */
+#define EPOCH_SHIFT 22
+#define LIMIT_SHIFT 4
+#define LIMIT_MASK 0x3FFFF
+#define BY_RULE_BIT 0x8
+#define STATE_MASK 0x7
+
+Registry *registry = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/*---- shared memory ----*/
+
+static Size
+registry_size(void)
+{
+	Size size = MAXALIGN(sizeof(Registry));
+
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(uint64))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolSlot))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(uint64))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(InstanceSlot))));
+	return add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(SessionSlot))));
+}
+
+static void
+registry_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(registry_size());
+	RequestNamedLWLockTranche("pgpool_monitor", 1);
+}
+
+static void *
+carve(char **next, Size count, Size size)
+{
+	char *start = *next;
+
+	*next += MAXALIGN(count * size);
+	return start;
+}
+
+static void
+lay_out(Registry *r)
+{
+	char *next = (char *) r + MAXALIGN(sizeof(Registry));
+
+	r->pool_hashes = carve(&next, pgpm_max_pools, sizeof(uint64));
+	r->pools = carve(&next, pgpm_max_pools, sizeof(PoolSlot));
+	r->instance_hashes = carve(&next, pgpm_max_instances, sizeof(uint64));
+	r->instances = carve(&next, pgpm_max_instances, sizeof(InstanceSlot));
+	r->sessions = carve(&next, MaxBackends, sizeof(SessionSlot));
+}
+
+static void
+init_atomics(Registry *r)
+{
+	pg_atomic_init_u32(&r->generation, 1);
+	pg_atomic_init_u32(&r->mode, pgpm_mode);
+	pg_atomic_init_u32(&r->lease, pgpm_lease);
+	pg_atomic_init_u32(&r->interval, pgpm_report_interval);
+	pg_atomic_init_u32(&r->retry, pgpm_retry_interval);
+	pg_atomic_init_u64(&r->reports_applied, 0);
+	pg_atomic_init_u64(&r->reports_ignored, 0);
+	pg_atomic_init_u64(&r->reports_rejected, 0);
+	pg_atomic_init_u64(&r->attach_refused, 0);
+	for (int i = 0; i < pgpm_max_instances; i++)
+		pg_atomic_init_u64(&r->instances[i].publication, 0);
+}
+
+static void
+registry_startup(void)
+{
+	bool found;
+	Registry *r;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	/* reset in case this is a restart within the postmaster */
+	registry = NULL;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	r = ShmemInitStruct("pgpool_monitor", registry_size(), &found);
+	if (!found)
+	{
+		memset(r, 0, registry_size());
+		r->lock = &GetNamedLWLockTranche("pgpool_monitor")->lock;
+		r->incarnation = GetCurrentTimestamp();
+		lay_out(r);
+		init_atomics(r);
+	}
+	LWLockRelease(AddinShmemInitLock);
+	registry = r;
+}
+
+void
+registry_install_hooks(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = registry_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = registry_startup;
+}
+
+/*---- publications ----*/
+
+uint64
+publication_pack(const Publication *publication)
+{
+	return (publication->epoch << EPOCH_SHIFT) |
+		   ((uint64) ((publication->limit + 1) & LIMIT_MASK) << LIMIT_SHIFT) |
+		   (publication->by_rule ? BY_RULE_BIT : 0) | (uint64) publication->state;
+}
+
+Publication
+publication_unpack(uint64 word)
+{
+	Publication publication;
+
+	publication.epoch = word >> EPOCH_SHIFT;
+	publication.limit = (int) ((word >> LIMIT_SHIFT) & LIMIT_MASK) - 1;
+	publication.by_rule = (word & BY_RULE_BIT) != 0;
+	publication.state = (AllotState) (word & STATE_MASK);
+	return publication;
+}
+
+/*
+ * The global mode beats what was published, because turning it down must help
+ * even when nobody publishes any more; a rule's own mode is in the publication.
+ *
+ * The sum of two counters that only grow orders texts: it grows whenever one does.
+ */
+Publication
+registry_effective(uint64 word, uint32 generation, uint32 mode)
+{
+	Publication publication = publication_unpack(word);
+
+	publication.epoch += generation;
+	if (mode == MODE_OFF)
+	{
+		publication.state = ALLOT_OFF;
+		publication.limit = NO_LIMIT;
+	}
+	else if (mode == MODE_OBSERVE && !publication.by_rule)
+	{
+		publication.state = ALLOT_OK;
+		publication.limit = NO_LIMIT;
+	}
+	return publication;
+}
+
+static Publication
+published(const InstanceSlot *instance)
+{
+	/* the cast: reading an atomic is no change */
+	return publication_unpack(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication));
+}
+
+bool
+instance_shares(const InstanceSlot *instance, const PoolSlot *pool)
+{
+	return instance->follows && pool->mode == MODE_SHARE;
+}
+
+/*
+ * The largest limit that the instance may still believe.  While it was told of none, all
+ * that is known is how large it ever wants to be.
+ */
+static int
+believed_limit(const InstanceSlot *instance)
+{
+	if (instance->bye)
+		return 0;
+	if (published(instance).limit == NO_LIMIT)
+		return instance->reported ? instance->report.max_size : 0;
+	return instance->granted;
+}
+
+int
+instance_occupancy(const InstanceSlot *instance)
+{
+	return Max(instance->held, believed_limit(instance));
+}
+
+int32
+instance_demand(const InstanceSlot *instance)
+{
+	int32 demand = 0;
+
+	for (int i = 0; i < DEMAND_WINDOW; i++)
+		demand = Max(demand, instance->demands[i]);
+	return demand;
+}
+
+bool
+instance_silent(const InstanceSlot *instance, int64 now)
+{
+	int64 last = instance->reported ? instance->report_time : 0;
+	int64 patience = INT64CONST(3000) * pg_atomic_read_u32(&registry->interval);
+
+	if (!instance->reports || instance->bye)
+		return false;
+	/* a newcomer has as long for its first report as others for their next */
+	return now - Max(last, instance->last_seen) > patience;
+}
+
+int64
+registry_instance_timeout(void)
+{
+	return INT64CONST(2000) * pg_atomic_read_u32(&registry->lease);
+}
+
+/*
+ * Tell the instance something else.  What it may still believe is what it was
+ * told before or this, whichever is larger, until it acknowledges this.
+ */
+static void
+publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
+{
+	Publication now = published(instance);
+	int believed = believed_limit(instance);
+
+	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule)
+		return;
+	now.epoch = ++registry->last_epoch;
+	now.limit = limit;
+	now.state = state;
+	now.by_rule = by_rule;
+	instance->granted = limit == NO_LIMIT ? 0 : Max(believed, limit);
+	instance->ack_needed = now.epoch + pg_atomic_read_u32(&registry->generation);
+	instance->acked = false;
+	pg_atomic_write_u64(&instance->publication, publication_pack(&now));
+	registry->round.published++;
+}
+
+static int
+total_occupancy(void)
+{
+	int total = 0;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] != 0 &&
+			instance_shares(instance, &registry->pools[instance->pool]))
+			total += instance_occupancy(instance);
+	}
+	return total;
+}
+
+/*---- look-up ----*/
+
+static uint64
+hash_of(const char *name, uint64 seed)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) name, (int) strlen(name), seed);
+
+	return hash != 0 ? hash : 1; /* 0 means free */
+}
+
+static int
+find_pool(const Identity *who, uint64 hash)
+{
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		const PoolSlot *pool = &registry->pools[i];
+
+		if (registry->pool_hashes[i] == hash && pool->role == who->role &&
+			pool->database == who->database && strcmp(pool->name, who->pool) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int
+find_free(const uint64 *hashes, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (hashes[i] == 0)
+			return i;
+	return -1;
+}
+
+static int
+find_or_add_pool(const Identity *who)
+{
+	uint64 hash = hash_of(who->pool, ((uint64) who->role << 32) | who->database);
+	int i = find_pool(who, hash);
+	PoolSlot *pool;
+
+	if (i >= 0)
+		return i;
+	i = find_free(registry->pool_hashes, pgpm_max_pools);
+	if (i < 0)
+		return -1;
+	pool = &registry->pools[i];
+	memset(pool, 0, sizeof(*pool));
+	pool->role = who->role;
+	pool->database = who->database;
+	strlcpy(pool->name, who->pool, NAME_LEN);
+	strlcpy(pool->role_name, who->role_name, NAMEDATALEN);
+	strlcpy(pool->database_name, who->database_name, NAMEDATALEN);
+	/* until the worker has looked at it */
+	pool->rule = -1;
+	pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
+	pool->weight = 1;
+	pool->ceiling = -1;
+	registry->pool_hashes[i] = hash;
+	registry->npools++;
+	return i;
+}
+
+static void
+drop_pool_if_empty(int i)
+{
+	if (registry->pools[i].ninstances > 0)
+		return;
+	registry->pool_hashes[i] = 0;
+	registry->npools--;
+}
+
+static void
+drop_instance(int i)
+{
+	InstanceSlot *instance = &registry->instances[i];
+
+	instance->used = false;
+	registry->instance_hashes[i] = 0;
+	registry->ninstances--;
+	registry->pools[instance->pool].ninstances--;
+	drop_pool_if_empty(instance->pool);
+}
+
+static int
+find_instance(const Identity *who, int pool, uint64 hash)
+{
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] == hash && instance->pool == pool &&
+			instance->has_id == who->has_id && strcmp(instance->id, who->id) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* In a full table an instance that holds nothing makes room: the one silent for longest. */
+static int
+evict_instance(void)
+{
+	int oldest = -1;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+		bool shares = instance_shares(instance, &registry->pools[instance->pool]);
+
+		if (instance->held > 0 || instance->knocks > 0 || (shares && believed_limit(instance) > 0))
+			continue;
+		if (oldest < 0 || instance->last_seen < registry->instances[oldest].last_seen)
+			oldest = i;
+	}
+	if (oldest >= 0)
+		drop_instance(oldest);
+	return oldest;
+}
+
+static void
+init_instance(InstanceSlot *instance, const Identity *who, int pool, int64 now)
+{
+	uint32 generation = instance->generation;
+
+	memset(instance, 0, sizeof(*instance));
+	pg_atomic_init_u64(&instance->publication, 0);
+	instance->generation = generation + 1;
+	instance->used = true;
+	instance->pool = pool;
+	instance->has_id = who->has_id;
+	instance->follows = who->follows;
+	instance->reports = who->reports;
+	strlcpy(instance->id, who->id, NAME_LEN);
+	strlcpy(instance->host, who->host, NAME_LEN);
+	strlcpy(instance->application, who->application, NAMEDATALEN);
+	instance->joined = ++registry->last_joined;
+	instance->joined_at = GetCurrentTimestamp();
+	instance->last_seen = now;
+	instance->window_start = now;
+}
+
+static int
+find_or_add_instance(const Identity *who, int pool, int64 now)
+{
+	uint64 hash = hash_of(who->id, (uint64) pool);
+	int i = find_instance(who, pool, hash);
+
+	if (i >= 0)
+		return i;
+	i = find_free(registry->instance_hashes, pgpm_max_instances);
+	if (i < 0)
+		i = evict_instance();
+	if (i < 0)
+		return -1;
+	init_instance(&registry->instances[i], who, pool, now);
+	registry->instance_hashes[i] = hash;
+	registry->ninstances++;
+	registry->pools[pool].ninstances++;
+	return i;
+}
+
+/*---- attach and detach ----*/
+
+/*
+ * What a newcomer, or one that comes back with nothing, is told before the
+ * worker has thought about it.  The session that it holds already is granted: that
+ * changes no sum.  One that only knocks gets a first connection if it fits.
+ */
+static void
+greet(InstanceSlot *instance, const PoolSlot *pool)
+{
+	Publication now = published(instance);
+	int limit = instance->held;
+	bool fits;
+
+	if (!instance_shares(instance, pool))
+	{
+		publish(instance, NO_LIMIT, pool->mode == MODE_OFF ? ALLOT_OFF : ALLOT_OK,
+				pool->mode_by_rule);
+		return;
+	}
+	if (now.epoch != 0 && now.limit >= Max(instance->held, 1))
+		return;
+	if (limit == 0 && now.epoch != 0 && now.state == ALLOT_QUEUED)
+		return; /* the worker keeps the queue */
+	fits = total_occupancy() + (limit == 0 ? 1 : 0) <= registry->round.capacity;
+	if (limit == 0 && fits)
+		limit = 1;
+	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
+}
+
+static void
+enter_session(int session, int i, const Identity *who, int64 now)
+{
+	InstanceSlot *instance = &registry->instances[i];
+	SessionSlot *slot = &registry->sessions[session];
+
+	slot->kind = who->knock ? SESSION_KNOCK : SESSION_POOL;
+	slot->pid = MyProcPid;
+	slot->instance = i;
+	slot->attached_at = GetCurrentTimestamp();
+	slot->attached = now;
+	slot->status = MyBEEntry;
+	if (who->knock)
+		instance->knocks++;
+	else
+		instance->held++;
+	instance->last_seen = now;
+	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+}
+
+int
+registry_attach(const Identity *who, int session)
+{
+	int64 now = pgpm_now();
+	int pool;
+	int i = -1;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	pool = find_or_add_pool(who);
+	if (pool >= 0)
+	{
+		i = find_or_add_instance(who, pool, now);
+		if (i < 0)
+			drop_pool_if_empty(pool);
+	}
+	if (i >= 0)
+	{
+		enter_session(session, i, who, now);
+		if (registry->instances[i].held + registry->instances[i].knocks == 1)
+			greet(&registry->instances[i], &registry->pools[pool]);
+	}
+	LWLockRelease(registry->lock);
+
+	if (i < 0)
+		pg_atomic_fetch_add_u64(&registry->attach_refused, 1);
+	return i;
+}
+
+void
+registry_detach(int session)
+{
+	SessionSlot *slot = &registry->sessions[session];
+	InstanceSlot *instance;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	instance = &registry->instances[slot->instance];
+	if (slot->kind == SESSION_KNOCK)
+		instance->knocks--;
+	else
+		instance->held--;
+	instance->last_seen = pgpm_now();
+	if (instance->held == 0 && instance->knocks == 0 &&
+		(instance->bye || !(instance->follows || instance->reports)))
+		drop_instance(slot->instance);
+	memset(slot, 0, sizeof(*slot));
+	LWLockRelease(registry->lock);
+}
+
+/*---- reports ----*/
+
+static void
+remember_demand(InstanceSlot *instance, int32 demand)
+{
+	for (int i = DEMAND_WINDOW - 1; i > 0; i--)
+		instance->demands[i] = instance->demands[i - 1];
+	instance->demands[0] = demand;
+}
+
+static void
+move_window(InstanceSlot *instance, int64 now)
+{
+	if (now - instance->window_start < WINDOW_LENGTH)
+		return;
+	memcpy(instance->wait_before[1], instance->wait_before[0], sizeof(instance->wait_before[0]));
+	memcpy(instance->wait_before[0], instance->report.wait, sizeof(instance->report.wait));
+	instance->window_start = now;
+}
+
+/* The client has taken over what is published now: it believes nothing else any more. */
+static void
+acknowledge(InstanceSlot *instance, uint64 ack)
+{
+	Publication now = published(instance);
+
+	if (instance->acked || ack < instance->ack_needed)
+		return;
+	instance->acked = true;
+	if (now.limit != NO_LIMIT)
+		instance->granted = now.limit;
+}
+
+static void
+take_report(InstanceSlot *instance, const Report *report, int64 now)
+{
+	move_window(instance, now);
+	instance->report = *report;
+	instance->reported = true;
+	instance->report_time = now;
+	instance->last_seen = now;
+	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+	remember_demand(instance, report_demand(report));
+	acknowledge(instance, report->ack);
+	if (report->bye)
+		instance->bye = true;
+}
+
+bool
+registry_apply_report(int i, const Report *report)
+{
+	InstanceSlot *instance = &registry->instances[i];
+	const PoolSlot *pool = &registry->pools[instance->pool];
+	bool news;
+	bool wake = false;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	news = instance->has_id && report->seq > instance->report.seq;
+	if (news)
+	{
+		int occupied = instance_occupancy(instance);
+		bool first = !instance->reported;
+
+		take_report(instance, report, pgpm_now());
+		if (instance_shares(instance, pool))
+		{
+			/* this may be a knock: then the answer to it is all that the client will hear */
+			if (published(instance).limit < 1 && published(instance).state != ALLOT_QUEUED)
+				greet(instance, pool);
+			wake = first || instance_occupancy(instance) < occupied ||
+				   report_demand(report) > published(instance).limit;
+		}
+	}
+	LWLockRelease(registry->lock);
+
+	pg_atomic_fetch_add_u64(news ? &registry->reports_applied : &registry->reports_ignored, 1);
+	if (wake)
+		registry_wake_worker();
+	return news;
+}
+
+void
+registry_wake_worker(void)
+{
+	Latch *latch = registry->worker_latch;
+
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/*---- for all instances alike ----*/
+
+void
+registry_set_mode(int mode)
+{
+	if (pg_atomic_read_u32(&registry->mode) == (uint32) mode)
+		return;
+	pg_atomic_write_u32(&registry->mode, mode);
+	pg_atomic_fetch_add_u32(&registry->generation, 1);
+}
+
+void
+registry_set_terms(uint32 lease, uint32 interval, uint32 retry)
+{
+	if (pg_atomic_read_u32(&registry->lease) == lease &&
+		pg_atomic_read_u32(&registry->interval) == interval &&
+		pg_atomic_read_u32(&registry->retry) == retry)
+		return;
+	pg_atomic_write_u32(&registry->lease, lease);
+	pg_atomic_write_u32(&registry->interval, interval);
+	pg_atomic_write_u32(&registry->retry, retry);
+	pg_atomic_fetch_add_u32(&registry->generation, 1);
+}
+
+/*---- the worker's side ----*/
+
+/* NULL if the slot is another's by now. */
+static InstanceSlot *
+target_of(const Target *target)
+{
+	InstanceSlot *instance = &registry->instances[target->instance];
+
+	return instance->used && instance->generation == target->generation ? instance : NULL;
+}
+
+/*
+ * As much of the raise as fits.  What the instance believes already costs
+ * nothing; but while the sum is above capacity nothing at all is raised.
+ */
+static int
+raise_within(InstanceSlot *instance, const Target *target, int room)
+{
+	int occupied = instance_occupancy(instance);
+	int limit = Min(target->limit, occupied + room);
+
+	if (room < 0 || limit <= published(instance).limit)
+		return 0;
+	publish(instance, limit, target->state, target->by_rule);
+	return instance_occupancy(instance) - occupied;
+}
+
+static bool
+lowers(const InstanceSlot *instance, const Target *target)
+{
+	int limit = published(instance).limit;
+
+	return target->limit == NO_LIMIT || limit == NO_LIMIT || target->limit <= limit;
+}
+
+bool
+registry_publish(const Target *targets, int ntargets, int capacity)
+{
+	bool unmet = false;
+	int room;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < ntargets; i++)
+	{
+		InstanceSlot *instance = target_of(&targets[i]);
+
+		if (instance != NULL && lowers(instance, &targets[i]))
+			publish(instance, targets[i].limit, targets[i].state, targets[i].by_rule);
+	}
+
+	/* sessions may have come since the targets were worked out: sum again, under the lock */
+	room = capacity - total_occupancy();
+	for (int i = 0; i < ntargets; i++)
+	{
+		InstanceSlot *instance = target_of(&targets[i]);
+
+		if (instance == NULL || lowers(instance, &targets[i]))
+			continue;
+		room -= raise_within(instance, &targets[i], room);
+		unmet |= published(instance).limit < targets[i].limit;
+	}
+	LWLockRelease(registry->lock);
+	return unmet;
+}
+
+void
+registry_expire(int64 now)
+{
+	int64 timeout = registry_instance_timeout();
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		InstanceSlot *instance = &registry->instances[i];
+		Publication current = published(instance);
+
+		if (registry->instance_hashes[i] == 0)
+			continue;
+		if (instance->held == 0 && instance->knocks == 0 && now - instance->last_seen > timeout)
+		{
+			drop_instance(i);
+			continue;
+		}
+		if (now <= instance->lease_until || current.limit == NO_LIMIT)
+			continue;
+
+		/*
+		 * By now its client opens nothing above what it holds, and it cannot believe
+		 * anything older when it speaks again: the answer carries this.
+		 */
+		publish(instance, Min(current.limit, instance->held), current.state, current.by_rule);
+		instance->granted = published(instance).limit;
+		instance->acked = true;
+	}
+	LWLockRelease(registry->lock);
+}

@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.h
+ *	  Shared memory: pools, their instances, and the sessions that these hold.
+ *
+ * Actors
+ *	A backend attaches itself in the transaction that ends its startup, applies
+ *	the reports that its client sends, delivers its instance's allotment, and detaches when its
+ *	process ends (session.c).  The worker copies all of it, works out fair
+ *	shares, and publishes them (worker.c).  Views copy and show (views.c).
+ *
+ * Life of a slot
+ *	A pool begins with its first instance and ends with its last.  An instance
+ *	begins with its first session.  One that follows or reports outlives its last session by
+ *	instance_timeout (two leases), because its client may still believe its limit, and keeps its
+ *	place in the queue; any other ends with its last session.  A session slot belongs to the backend whose number
+ *	indexes it.
+ *
+ * Locks
+ *	Registry.lock, one LWLock, protects the three tables and every field that
+ *	is not atomic.  Exclusive to attach, detach, apply a report, publish; shared to copy.  It is
+ *	held for a few microseconds, nothing is allocated, and no error is raised under it;
+ *	no other lock is taken under it.
+ *	Atomics are written under the lock (but see registry_set_mode) and read without.
+ *
+ * The invariant (PROTOCOL.md, section 6)
+ *	occupancy(i) = max(held, granted), granted being the largest limit that i may still believe.
+ *	registry_publish raises nothing unless the sum of occupancies then fits in
+ *	capacity.  Attaching can exceed capacity by the sessions that were being opened when it fell,
+ *	and by the first sessions of newcomers; headroom is for these.
+ *
+ * Accepted races
+ *	A backend that delivers an allotment reads generation, mode and
+ *	publication one after the other: the text can mix two states.  A later generation or publication
+ *	follows in any case, with a higher epoch, and is delivered with the session's next command.
+ *	Counters of ignored and rejected reports are bumped without the lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGPM_REGISTRY_H
+#define PGPM_REGISTRY_H
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "utils/backend_status.h"
+
+#include "pgpool_monitor.h"
+#include "report.h"
+#include "rules.h"
+
+#define NAME_LEN 64		 /* pool names and ids, terminator included; frozen by PROTOCOL.md */
+#define RULE_TEXT_LEN 96 /* of a rule, as views show it */
+#define DEMAND_WINDOW 3	 /* reports whose largest demand counts */
+
+#define NO_LIMIT (-1)
+
+/* As in the protocol's field "state". */
+typedef enum AllotState
+{
+	ALLOT_OK,
+	ALLOT_QUEUED,
+	ALLOT_OFF
+} AllotState;
+
+/*
+ * What an instance is told, in one word, so that its sessions can look at it
+ * at every commit without a lock:
+ * epoch (42 bits) | limit + 1 (18 bits: MAX_BACKENDS is 2^18 - 1) | by rule (1) | state (3)
+ */
+typedef struct Publication
+{
+	uint64 epoch;
+	int limit;	  /* NO_LIMIT, or sessions */
+	bool by_rule; /* the pool's rule names the mode, so that the global mode does not matter */
+	AllotState state;
+} Publication;
+
+typedef struct PoolSlot
+{
+	/* identity, constant while the slot is used */
+	Oid role;
+	Oid database;
+	char name[NAME_LEN];
+	char role_name[NAMEDATALEN]; /* as of the first attach: a later rename does not show */
+	char database_name[NAMEDATALEN];
+
+	int ninstances; /* 0: slot is free */
+
+	/* written by the worker */
+	uint32 rules_version; /* of the set that the following was matched with; 0: none yet */
+	int rule;			  /* index in that set; -1: none matches */
+	PgpmMode mode;		  /* in force for this pool */
+	bool mode_by_rule;	  /* the rule names the mode */
+	int weight;
+	int floor;
+	int ceiling; /* connections; -1: none */
+	char rule_text[RULE_TEXT_LEN];
+} PoolSlot;
+
+typedef struct InstanceSlot
+{
+	/* identity, constant while the slot is used */
+	bool used;
+	uint32 generation; /* of the slot: tells a reused one */
+	int pool;
+	bool has_id; /* the client gave an id; else it is made from its address and name */
+	bool follows;
+	bool reports;
+	char id[NAME_LEN];
+	char host[NAME_LEN];
+	char application[NAMEDATALEN];
+	uint64 joined; /* order of arrival, in this incarnation */
+	TimestampTz joined_at;
+
+	/* sessions */
+	int held; /* attached, knocks excepted */
+	int knocks;
+	int64 last_seen; /* pgpm_now() of the last attach, detach or report */
+
+	/* allotment */
+	pg_atomic_uint64 publication; /* packed Publication */
+	uint64 ack_needed;			  /* an acknowledged epoch of at least this has taken it over */
+	bool acked;
+	int granted;	   /* largest limit that the client may still believe; 0 while none was set */
+	int64 lease_until; /* pgpm_now() */
+	bool bye;		   /* opens nothing any more */
+
+	/* last report; zeros until there is one */
+	bool reported;
+	int64 report_time; /* pgpm_now() */
+	Report report;
+	int32 demands[DEMAND_WINDOW]; /* of the last reports, newest first */
+
+	/* what the wait histogram was one and two windows ago, so that percentiles are of late */
+	int64 window_start;
+	int64 wait_before[2][REPORT_BUCKETS];
+} InstanceSlot;
+
+typedef enum SessionKind
+{
+	SESSION_FREE,
+	SESSION_POOL,
+	SESSION_KNOCK
+} SessionKind;
+
+typedef struct SessionSlot
+{
+	SessionKind kind;
+	int pid;
+	int instance;
+	TimestampTz attached_at;
+	int64 attached;					  /* pgpm_now() */
+	volatile PgBackendStatus *status; /* this backend's entry, at the same address everywhere */
+} SessionSlot;
+
+/* What the worker found in its last round, and since the server started. */
+typedef struct RoundFigures
+{
+	TimestampTz at;
+	int64 rounds;
+	int outside;		  /* connections that follow nothing, now */
+	int outside_smoothed; /* the same as capacity counts it: falls slowly */
+	int capacity;
+	int held;	  /* sessions of sharing instances */
+	int occupied; /* sum of their occupancies */
+	int held_peak;
+	int excess_peak; /* most by which held exceeded capacity */
+	int64 published; /* allotments */
+} RoundFigures;
+
+typedef struct Registry
+{
+	LWLock *lock;
+	TimestampTz incarnation; /* when this shared memory was made */
+
+	/* for all instances alike; see registry_set_mode */
+	pg_atomic_uint32 generation; /* bumped after any of the following has changed */
+	pg_atomic_uint32 mode;
+	pg_atomic_uint32 lease;	   /* ms */
+	pg_atomic_uint32 interval; /* ms, stretched to the size of the fleet */
+	pg_atomic_uint32 retry;	   /* ms */
+
+	pg_atomic_uint64 reports_applied;
+	pg_atomic_uint64 reports_ignored;
+	pg_atomic_uint64 reports_rejected;
+	pg_atomic_uint64 attach_refused; /* sessions that found a table full */
+
+	/* the rest under the lock */
+	uint64 last_epoch; /* of all instances, so that a slot used again does not fall behind */
+	uint64 last_joined;
+	int ninstances;
+	int npools;
+
+	int worker_pid;		 /* 0: none */
+	Latch *worker_latch; /* stays valid, for it lives in a PGPROC */
+	RoundFigures round;
+	char rules_error[256]; /* of the last reload; empty: none */
+
+	/* tables: offsets would be needed if the segment moved; it does not after fork */
+	uint64 *pool_hashes; /* [max_pools]; 0: free */
+	PoolSlot *pools;
+	uint64 *instance_hashes; /* [max_instances]; 0: free */
+	InstanceSlot *instances;
+	SessionSlot *sessions; /* [MaxBackends] */
+} Registry;
+
+/* NULL unless the library was preloaded and shared memory is there. */
+extern Registry *registry;
+
+extern void registry_install_hooks(void);
+
+/*---- one backend's side (session.c) ----*/
+
+/* Who a session says it is. */
+typedef struct Identity
+{
+	char pool[NAME_LEN];
+	char id[NAME_LEN]; /* given or made */
+	bool has_id;
+	bool follows;
+	bool reports;
+	bool knock;
+	Oid role;
+	Oid database;
+	char role_name[NAMEDATALEN];
+	char database_name[NAMEDATALEN];
+	char host[NAME_LEN];
+	char application[NAMEDATALEN];
+} Identity;
+
+/*
+ * Enter this backend's session in slot `session`.  The instance's index, or -1: a
+ * table is full.  Raises nothing.
+ */
+extern int registry_attach(const Identity *who, int session);
+extern void registry_detach(int session);
+
+/* True if the report was news to the session's instance. */
+extern bool registry_apply_report(int instance, const Report *report);
+
+/* Have the worker look now instead of at its next round. */
+extern void registry_wake_worker(void);
+
+/*---- for all instances alike ----*/
+
+/*
+ * Called in the postmaster on reload, which runs before any backend can have
+ * seen the new value: so that a change of mode needs no worker.  Writes atomics only; the
+ * postmaster must not take locks.
+ */
+extern void registry_set_mode(int mode);
+
+/* Worker only: settings that every text carries. */
+extern void registry_set_terms(uint32 lease, uint32 interval, uint32 retry);
+
+/* What an instance is to be told now, the global mode considered; *epoch orders it. */
+extern Publication registry_effective(uint64 word, uint32 generation, uint32 mode);
+
+/*---- the worker's side ----*/
+
+extern uint64 publication_pack(const Publication *publication);
+extern Publication publication_unpack(uint64 word);
+extern int instance_occupancy(const InstanceSlot *instance);
+extern int32 instance_demand(const InstanceSlot *instance);
+
+/* True if the instance's limit is set by shares: it follows, in a pool whose mode is share. */
+extern bool instance_shares(const InstanceSlot *instance, const PoolSlot *pool);
+
+/* Does the instance tell its state from time to time, and is its last word older than it should be? */
+extern bool instance_silent(const InstanceSlot *instance, int64 now);
+
+typedef struct Target
+{
+	int instance;
+	uint32 generation; /* of the slot; a target for one that was reused meanwhile is dropped */
+	int limit;
+	AllotState state;
+	bool by_rule;
+} Target;
+
+/*
+ * Publish.  Targets that lower a limit always are; those that raise one are in
+ * the order given, and only as far as the invariant allows.  Instances that are
+ * not shared with get NO_LIMIT.  True if somebody still has less than his target.
+ */
+extern bool registry_publish(const Target *targets, int ntargets, int capacity);
+
+/* Silent instances lose what they do not use; dead ones their slots. */
+extern void registry_expire(int64 now);
+
+extern int64 registry_instance_timeout(void); /* microseconds */
+
+#endif /* PGPM_REGISTRY_H */

@@ -1,0 +1,466 @@
+/*-------------------------------------------------------------------------
+ *
+ * session.c
+ *	  One backend: attach it, take its client's reports, deliver its instance's
+ *	  allotment, detach it.
+ *
+ * Life of a session
+ *	The client's startup options set pgpool_monitor.pool and .instance.  The
+ *	transaction that ends the startup attaches: in its PRE_COMMIT settings, user
+ *	and database are known, and an error is still an ordinary one.  From then on
+ *	each end of a transaction applies the report that was set in it, if any, and looks whether
+ *	there is something new to tell the client; that look costs two reads of
+ *	shared memory.  What is told goes out as a ParameterStatus before the next
+ *	ReadyForQuery.  on_shmem_exit detaches, after a transaction that was still open has been
+ *	aborted, however the process ends; when it is killed outright the whole
+ *	registry is made anew.
+ *
+ * What must not happen at a commit
+ *	An error at XACT_EVENT_COMMIT can become a PANIC.  So nothing is allocated
+ *	there: the report was parsed by the setting's check hook, the allotment's
+ *	text is rendered from a local struct when it is shown, and the setting that
+ *	carries it is an integer that is only counted up.
+ *
+ * Reports are set like any other setting, so the assign hook also runs after a
+ * rollback, for a function's SET clause, and in parallel workers.  It only
+ * stages; that a report is applied once, and an old one never, is the doing of its sequence
+ * number.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+/*
+ * libpq-be.h would include a GSSAPI header that the server's development
+ * package does not bring; the structs are laid out alike without it.
+ */
+#undef ENABLE_GSS
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "libpq/libpq-be.h"
+#include "miscadmin.h"
+#include "replication/walsender.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "pgpool_monitor.h"
+#include "registry.h"
+#include "report.h"
+
+#define ALLOTMENT_NAME "pgpool_monitor.allotment"
+
+/*---- settings ----*/
+
+char *pgpm_pool = NULL;
+char *pgpm_instance = NULL;
+static char *report_setting = NULL;
+static int allotment_setting = 0; /* a counter: what it shows is rendered from `told` */
+
+/*---- this backend ----*/
+
+typedef enum Attachment
+{
+	UNDECIDED, /* startup is not over */
+	STRANGER,  /* has no identity, or may have none: never looked at again */
+	WAITING,   /* has one, but the mode is off */
+	ATTACHED,
+	REFUSED /* a table was full */
+} Attachment;
+
+static Attachment attachment = UNDECIDED;
+static int my_session;
+static int my_instance;
+
+/* What the client was told last. */
+static struct
+{
+	uint64 word;	   /* the publication ... */
+	uint32 generation; /* ... and the registry's generation that this is of */
+	Publication allotment;
+	uint32 lease;
+	uint32 interval;
+	uint32 retry;
+	char id[NAME_LEN]; /* as the client gave it: empty if it gave none */
+} told;
+
+/* A report that waits for its transaction to commit; also the setting's "extra". */
+typedef struct StagedReport
+{
+	bool valid; /* it could be read */
+	Report report;
+} StagedReport;
+
+static StagedReport staged;
+static bool is_staged = false;
+
+/*---- identity ----*/
+
+static bool
+check_pool(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < NAME_LEN)
+		return true;
+	GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+	GUC_check_errmsg("pool name is too long");
+	GUC_check_errdetail("It has %zu bytes; the limit is %d.", strlen(*newval), NAME_LEN - 1);
+	return false;
+}
+
+static size_t
+id_length(const char *instance)
+{
+	return strcspn(instance, ";");
+}
+
+static bool
+check_instance(char **newval, void **extra, GucSource source)
+{
+	size_t length = id_length(*newval);
+
+	if (length < NAME_LEN &&
+		strspn(*newval, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-") >=
+			length)
+		return true;
+	GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+	GUC_check_errmsg("invalid id of a pool instance");
+	GUC_check_errdetail(
+		"An id has at most %d characters, each a letter, a digit, or one of \"_.:-\".",
+		NAME_LEN - 1);
+	return false;
+}
+
+/* Does the text after the id have this key with this value?  Unknown keys are nobody's business. */
+static bool
+instance_has(const char *field)
+{
+	size_t length = strlen(field);
+	const char *at = pgpm_instance + id_length(pgpm_instance);
+
+	while (*at == ';')
+	{
+		at++;
+		if (strncmp(at, field, length) == 0 && (at[length] == ';' || at[length] == '\0'))
+			return true;
+		at += strcspn(at, ";");
+	}
+	return false;
+}
+
+/*
+ * Files, the command line, and ALTER ROLE can set the identity too, and then
+ * every session would claim it: only what the client itself sent at startup counts.
+ */
+static bool
+given_by_client(const char *setting)
+{
+	return compat_guc_source(setting) == PGC_S_CLIENT;
+}
+
+static void
+identify(Identity *who)
+{
+	size_t length = 0;
+
+	memset(who, 0, sizeof(*who));
+	strlcpy(who->pool, pgpm_pool, NAME_LEN);
+	if (given_by_client("pgpool_monitor.instance"))
+	{
+		length = id_length(pgpm_instance);
+		who->has_id = length > 0;
+		who->follows = who->has_id && instance_has("follow=1");
+		who->reports = who->has_id && instance_has("report=1");
+		who->knock = who->has_id && instance_has("kind=knock");
+	}
+	who->role = GetAuthenticatedUserId();
+	who->database = MyDatabaseId;
+	strlcpy(who->role_name, MyProcPort->user_name, NAMEDATALEN);
+	strlcpy(who->database_name, MyProcPort->database_name, NAMEDATALEN);
+	strlcpy(who->host, MyProcPort->remote_host ? MyProcPort->remote_host : "", NAME_LEN);
+	strlcpy(who->application, application_name ? application_name : "", NAMEDATALEN);
+	if (who->has_id)
+		strlcpy(who->id, pgpm_instance, length + 1);
+	else
+		snprintf(who->id, NAME_LEN, "%s/%s", who->host, who->application);
+}
+
+/*---- allotment ----*/
+
+/* Milliseconds as seconds with no more decimals than it takes. */
+static int
+render_seconds(char *buffer, size_t size, const char *field, uint32 ms)
+{
+	if (ms % 1000 == 0)
+		return snprintf(buffer, size, ";%s=%u", field, ms / 1000);
+	return snprintf(buffer, size, ";%s=%u.%03u", field, ms / 1000, ms % 1000);
+}
+
+static const char *
+show_allotment(void)
+{
+	static const char *const states[] = { "ok", "queued", "off" };
+	static char text[256];
+	int n;
+
+	n = snprintf(text, sizeof(text),
+				 "id=%s;inc=" INT64_FORMAT ";epoch=" UINT64_FORMAT ";limit=%d;state=%s", told.id,
+				 registry->incarnation, told.allotment.epoch, told.allotment.limit,
+				 states[told.allotment.state]);
+	n += render_seconds(text + n, sizeof(text) - n, "lease", told.lease);
+	n += render_seconds(text + n, sizeof(text) - n, "interval", told.interval);
+	render_seconds(text + n, sizeof(text) - n, "retry", told.retry);
+	return text;
+}
+
+/*
+ * Read what the client is to be told.  Generation first: a text then never
+ * carries an epoch of a later generation than what it says.
+ */
+static void
+read_allotment(int instance)
+{
+	told.generation = pg_atomic_read_u32(&registry->generation);
+	pg_read_barrier();
+	told.word = pg_atomic_read_u64(&registry->instances[instance].publication);
+	told.allotment =
+		registry_effective(told.word, told.generation, pg_atomic_read_u32(&registry->mode));
+	told.lease = pg_atomic_read_u32(&registry->lease);
+	told.interval = pg_atomic_read_u32(&registry->interval);
+	told.retry = pg_atomic_read_u32(&registry->retry);
+}
+
+/*
+ * Only sessions that take part ever see this setting.  It is kept out of SHOW
+ * ALL and pg_settings because its text does not fit its type, and a setting that only some
+ * sessions have is no configuration.
+ */
+static void
+define_allotment(void)
+{
+	DefineCustomIntVariable(ALLOTMENT_NAME,
+							"Shows the connections that this session's pool instance may hold.",
+							NULL, &allotment_setting, 0, 0, INT_MAX, PGC_INTERNAL,
+							GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							NULL, NULL, show_allotment);
+}
+
+/* Mark the setting as changed, so that it is sent; cannot fail. */
+static void
+send_allotment(void)
+{
+	char next[16];
+
+	snprintf(next, sizeof(next), "%d", (allotment_setting + 1) & INT_MAX);
+	(void) set_config_option(ALLOTMENT_NAME, next, PGC_INTERNAL, PGC_S_OVERRIDE, GUC_ACTION_SET,
+							 true, WARNING, false);
+}
+
+static inline void
+deliver_allotment(void)
+{
+	if (pg_atomic_read_u64(&registry->instances[my_instance].publication) == told.word &&
+		pg_atomic_read_u32(&registry->generation) == told.generation)
+		return;
+	read_allotment(my_instance);
+	send_allotment();
+}
+
+/*---- attach and detach ----*/
+
+static void
+detach(int code, Datum arg)
+{
+	if (attachment != ATTACHED)
+		return;
+	attachment = STRANGER;
+	registry_detach(my_session);
+	registry_wake_worker();
+}
+
+static void
+complain_of_full_table(void)
+{
+	/* once: a server that is short of room must not also be short of disk */
+	if (pg_atomic_read_u64(&registry->attach_refused) == 1)
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("pgpool_monitor has no room for another pool instance"),
+					  errdetail("This and further sessions are not attached; they are counted in "
+								"pgpool_monitor.info."),
+					  errhint("Raise pgpool_monitor.max_instances (now %d) or "
+							  "pgpool_monitor.max_pools (now %d).",
+							  pgpm_max_instances, pgpm_max_pools)));
+}
+
+static void
+attach(void)
+{
+	Identity who;
+
+	identify(&who);
+
+	/* registering can fail, while there is nothing to undo yet */
+	on_shmem_exit(detach, (Datum) 0);
+
+	my_session = compat_my_slot();
+	my_instance = registry_attach(&who, my_session);
+	if (my_instance < 0)
+	{
+		attachment = REFUSED;
+		complain_of_full_table();
+		return;
+	}
+	attachment = ATTACHED;
+	if (who.has_id)
+		strlcpy(told.id, who.id, NAME_LEN);
+	define_allotment(); /* only now: to have it is to be attached */
+	registry_wake_worker();
+}
+
+static bool
+may_attach(void)
+{
+	return MyProcPort != NULL && MyBackendType == B_BACKEND && !am_walsender && !IsBinaryUpgrade &&
+		   pgpm_pool[0] != '\0' && given_by_client("pgpool_monitor.pool");
+}
+
+/*
+ * A parallel worker takes part in nothing, but a query that it runs may look at
+ * the setting, which its leader has.
+ */
+static void
+adopt_from_leader(void)
+{
+	const PGPROC *leader = MyProc->lockGroupLeader;
+	const SessionSlot *slot;
+
+	attachment = STRANGER;
+	if (leader == NULL)
+		return;
+	slot = &registry->sessions[compat_slot_of(leader)];
+	if (slot->kind == SESSION_FREE || slot->pid != leader->pid)
+		return;
+	if (registry->instances[slot->instance].has_id)
+		strlcpy(told.id, registry->instances[slot->instance].id, NAME_LEN);
+	read_allotment(slot->instance);
+	define_allotment();
+}
+
+static void
+before_commit(void)
+{
+	if (attachment == UNDECIDED)
+	{
+		if (IsParallelWorker())
+			adopt_from_leader();
+		else
+			attachment = may_attach() ? WAITING : STRANGER;
+	}
+	if (attachment == WAITING && pg_atomic_read_u32(&registry->mode) != MODE_OFF)
+		attach();
+}
+
+/*---- reports ----*/
+
+static bool
+check_report(char **newval, void **extra, GucSource source)
+{
+	size_t length = strlen(*newval);
+	StagedReport *parsed;
+
+	*extra = NULL;
+	if (length > REPORT_MAX_BYTES)
+	{
+		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		GUC_check_errmsg("pool report is too long");
+		GUC_check_errdetail("It has %zu bytes; the limit is %d.", length, REPORT_MAX_BYTES);
+		return false;
+	}
+	/* a report is something said now: what comes from elsewhere is not one */
+	if (source != PGC_S_SESSION || length == 0)
+		return true;
+	parsed = compat_guc_malloc(sizeof(StagedReport));
+	if (parsed == NULL)
+		return false;
+	parsed->valid = report_parse(*newval, length, &parsed->report, NULL);
+	*extra = parsed;
+	return true;
+}
+
+static void
+assign_report(const char *newval, void *extra)
+{
+	if (attachment != ATTACHED || IsParallelWorker() || extra == NULL)
+		return;
+	memcpy(&staged, extra, sizeof(staged));
+	is_staged = true;
+}
+
+static void
+apply_staged_report(void)
+{
+	if (!is_staged)
+		return;
+	is_staged = false;
+	if (!staged.valid)
+		pg_atomic_fetch_add_u64(&registry->reports_rejected, 1);
+	else if (pg_atomic_read_u32(&registry->mode) != MODE_OFF)
+		(void) registry_apply_report(my_instance, &staged.report);
+}
+
+/*---- hooks ----*/
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	if (registry == NULL)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		before_commit();
+		return;
+	}
+	if (attachment != ATTACHED)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE: /* was true when it was said, whatever becomes of the transaction */
+			apply_staged_report();
+			deliver_allotment();
+			break;
+		case XACT_EVENT_ABORT:
+			is_staged = false;
+			if (!proc_exit_inprogress)
+				deliver_allotment();
+			break;
+		default:
+			break;
+	}
+}
+
+void
+session_install_hooks(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+}
+
+void
+session_define_settings(void)
+{
+	/* the two names are frozen: anything new is a key in "instance" */
+	DefineCustomStringVariable(
+		"pgpool_monitor.pool", "Names the connection pool that this session belongs to.",
+		"Set by the client at connection start.", &pgpm_pool, "", PGC_BACKEND,
+		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_RESET_ALL, check_pool, NULL, NULL);
+	DefineCustomStringVariable(
+		"pgpool_monitor.instance", "Identifies the pool's instance that holds this session.",
+		"Set by the client at connection start.", &pgpm_instance, "", PGC_BACKEND,
+		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_RESET_ALL, check_instance, NULL, NULL);
+	DefineCustomStringVariable(
+		"pgpool_monitor.report", "Takes a pool instance's report of its state.",
+		"Set by the client's connection pool, now and then.", &report_setting, "", PGC_USERSET,
+		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_RESET_ALL, check_report, assign_report,
+		NULL);
+}

@@ -1,0 +1,584 @@
+/*-------------------------------------------------------------------------
+ *
+ * share.c
+ *	  One round of the worker: who is there, what may be given, who gets it.
+ *
+ *	1. Silent instances lose what they do not use, dead ones their slots.
+ *	2. Pools that are new, or were matched with older rules, get their rule.
+ *	3. All instances are copied; connections that follow nothing are counted;
+ *	   capacity is what is left.
+ *	4. allot() says what would be fair.
+ *	5. What of that is worth a move is published, as far as the invariant in
+ *	   registry.h allows.
+ *
+ * Works on private copies, so that the lock is held only to copy and to
+ * publish.  What changes in between is found when publishing: the sum is taken
+ * again, and a target for a slot that was used again is dropped.
+ *
+ * Stability.  Every move costs two parties a report, so limits that are merely
+ * uneven stay.  Something is taken away only if somebody who needs more is to have
+ * it, or if a sum is above what it may be.  When nobody needs all of it,
+ * a small reserve is given to nobody: a newcomer finds it at once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "allot.h"
+#include "compat.h"
+#include "pgpool_monitor.h"
+#include "registry.h"
+#include "rules.h"
+
+#define KNOCK_GRACE INT64CONST(10000000) /* microseconds that a knock is taken for one */
+#define REPORTS_PER_SECOND 200			 /* of the whole fleet */
+#define LEASE_INTERVALS 3				 /* reports that may be lost before a lease runs out */
+
+/* An instance, copied. */
+typedef struct Member
+{
+	Target target; /* begins as what is published */
+	int pool;
+	bool shares;
+	bool expired; /* silent for longer than its lease */
+	bool bye;
+	int held;
+	int occupancy;
+	int limit; /* published */
+	int demand;
+	int ceiling; /* -1: not known */
+	uint64 joined;
+	int fair; /* allot's word */
+	bool queued;
+} Member;
+
+/*---- private to the worker, for its whole life ----*/
+
+static RuleSet rules;
+static char *rules_text = NULL; /* that `rules` was made from */
+static uint32 rules_version = 0;
+
+static PoolSlot *pools;		/* [max_pools], copies */
+static uint64 *pool_hashes; /* of the same moment */
+static Member *members;		/* [max_instances], those in use, side by side */
+static int nmembers;
+static int *member_of;		  /* [max_instances]: slot -> member, -1: none */
+static SessionSlot *sessions; /* [MaxBackends], copies */
+static int *strangers;		  /* [MaxBackends]: pid seen unattached in the last round */
+
+static AllotRule *allot_rules;
+static AllotPool *allot_pools;
+static AllotInstance *allot_instances;
+static void *scratch;
+static Target *targets;
+
+static int outside_smoothed = 0;
+static int64 smoothed_at = 0;
+
+void
+share_init(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	pools = palloc0_array(PoolSlot, pgpm_max_pools);
+	pool_hashes = palloc0_array(uint64, pgpm_max_pools);
+	members = palloc0_array(Member, pgpm_max_instances);
+	member_of = palloc0_array(int, pgpm_max_instances);
+	sessions = palloc0_array(SessionSlot, MaxBackends);
+	strangers = palloc0_array(int, MaxBackends);
+	allot_rules = palloc0_array(AllotRule, RULES_MAX + 1);
+	allot_pools = palloc0_array(AllotPool, pgpm_max_pools);
+	allot_instances = palloc0_array(AllotInstance, pgpm_max_instances);
+	targets = palloc0_array(Target, pgpm_max_instances);
+	scratch = palloc(allot_scratch_size(RULES_MAX + 1, pgpm_max_pools, pgpm_max_instances));
+	MemoryContextSwitchTo(old);
+}
+
+/*---- rules ----*/
+
+static int
+base_connections(void)
+{
+	return MaxConnections - compat_reserved_connections();
+}
+
+/* The setting was checked when it was set, so that this cannot fail. */
+static void
+read_rules(void)
+{
+	RulesError error;
+
+	if (rules_text != NULL && strcmp(rules_text, pgpm_rules) == 0)
+		return;
+	if (rules_text != NULL)
+		pfree(rules_text);
+	rules_text = MemoryContextStrdup(TopMemoryContext, pgpm_rules);
+	if (!rules_parse(rules_text, &rules, &error))
+		rules.nrules = 0;
+	rules_version++;
+}
+
+static void
+match_rule(PoolSlot *pool)
+{
+	const Rule *rule;
+
+	pool->rules_version = rules_version;
+	pool->rule = rules_match(&rules, pool->name, pool->role_name, pool->database_name);
+	pool->weight = 1;
+	pool->floor = 0;
+	pool->ceiling = -1;
+	pool->rule_text[0] = '\0';
+	if (pool->rule < 0)
+		return;
+	rule = &rules.rules[pool->rule];
+	pool->weight = rule->weight;
+	pool->floor = rule->floor;
+	pool->ceiling = rule_budget(rule, base_connections());
+	strlcpy(pool->rule_text, rules_text + rule->offset, Min(rule->length + 1, RULE_TEXT_LEN));
+}
+
+static void
+set_mode(PoolSlot *pool)
+{
+	RuleMode by_rule = pool->rule < 0 ? RULE_MODE_DEFAULT : rules.rules[pool->rule].mode;
+
+	pool->mode_by_rule = by_rule != RULE_MODE_DEFAULT;
+	if (!pool->mode_by_rule)
+		pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
+	else
+		pool->mode = by_rule == RULE_MODE_OFF		? MODE_OFF
+					 : by_rule == RULE_MODE_OBSERVE ? MODE_OBSERVE
+													: MODE_SHARE;
+}
+
+static void
+copy_pools(void)
+{
+	LWLockAcquire(registry->lock, LW_SHARED);
+	memcpy(pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (pool_hashes[i] != 0)
+			pools[i] = registry->pools[i];
+	LWLockRelease(registry->lock);
+}
+
+static void
+write_back_pools(void)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		PoolSlot *shared = &registry->pools[i];
+		int ninstances = shared->ninstances;
+
+		if (pool_hashes[i] == 0 || registry->pool_hashes[i] != pool_hashes[i])
+			continue;
+		*shared = pools[i];
+		shared->ninstances = ninstances;
+	}
+	LWLockRelease(registry->lock);
+}
+
+static void
+assign_rules(void)
+{
+	read_rules();
+	copy_pools();
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		if (pool_hashes[i] == 0)
+			continue;
+		if (pools[i].rules_version != rules_version)
+			match_rule(&pools[i]);
+		set_mode(&pools[i]);
+	}
+	write_back_pools();
+}
+
+/*---- who is there ----*/
+
+/* A newcomer that is about to say what it wants is not given what nobody may want. */
+static int
+known_ceiling(const InstanceSlot *instance)
+{
+	if (instance->reported)
+		return instance->report.has_max ? Max(1, instance->report.max_size) : -1;
+	return instance->reports ? Max(1, instance->held) : -1;
+}
+
+static void
+copy_instance(int slot, int64 now)
+{
+	const InstanceSlot *instance = &registry->instances[slot];
+	const PoolSlot *pool = &registry->pools[instance->pool];
+	Publication published =
+		publication_unpack(pg_atomic_read_u64(&registry->instances[slot].publication));
+	Member *member = &members[nmembers];
+
+	member_of[slot] = nmembers++;
+	member->target.instance = slot;
+	member->target.generation = instance->generation;
+	member->target.limit = published.limit;
+	member->target.state = published.state;
+	member->target.by_rule = pool->mode_by_rule;
+	member->pool = instance->pool;
+	member->shares = instance_shares(instance, pool);
+	member->expired = now > instance->lease_until;
+	member->bye = instance->bye;
+	member->held = instance->held;
+	member->occupancy = instance_occupancy(instance);
+	member->limit = published.limit;
+	member->demand = instance->reported ? instance_demand(instance) : Max(1, instance->held);
+	member->ceiling = known_ceiling(instance);
+	member->joined = instance->joined;
+	member->fair = 0;
+	member->queued = false;
+}
+
+static void
+copy_instances(int64 now)
+{
+	nmembers = 0;
+	LWLockAcquire(registry->lock, LW_SHARED);
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		member_of[i] = -1;
+		if (registry->instance_hashes[i] != 0 && pool_hashes[registry->instances[i].pool] != 0)
+			copy_instance(i, now);
+	}
+	memcpy(sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));
+	LWLockRelease(registry->lock);
+}
+
+/* Is this attached session one that an allotment, or the headroom for knocks, pays for? */
+static bool
+is_paid_for(const SessionSlot *session, int64 now)
+{
+	if (session->kind == SESSION_KNOCK)
+		return now - session->attached < KNOCK_GRACE;
+	return member_of[session->instance] >= 0 && members[member_of[session->instance]].shares;
+}
+
+/*
+ * Connections that follow nothing.  One that is not attached may be about to
+ * be: it counts from the second round on, or at once if there are more of them than
+ * members may be opening, for those have been counted already.
+ */
+static int
+count_outside(int64 now)
+{
+	int outside = 0;
+	int arriving = 0;
+	int expected = 0;
+
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		int pid = compat_client_backend(slot);
+		bool attached =
+			pid != 0 && sessions[slot].kind != SESSION_FREE && sessions[slot].pid == pid;
+
+		if (attached)
+			outside += !is_paid_for(&sessions[slot], now);
+		else if (pid != 0 && strangers[slot] == pid)
+			outside++;
+		else if (pid != 0)
+			arriving++;
+		strangers[slot] = attached ? 0 : pid;
+	}
+	for (int i = 0; i < nmembers; i++)
+		if (members[i].shares)
+			expected += members[i].occupancy - members[i].held;
+	return outside + Max(0, arriving - expected);
+}
+
+/* Rises at once, falls by one a second: capacity that is gone soon again is no use to anybody. */
+static int
+smooth_outside(int outside, int64 now)
+{
+	int64 seconds = (now - smoothed_at) / 1000000;
+
+	if (seconds > 0)
+	{
+		outside_smoothed -= (int) Min(seconds, outside_smoothed);
+		smoothed_at = now;
+	}
+	outside_smoothed = Max(outside_smoothed, outside);
+	return outside_smoothed;
+}
+
+/*---- what is fair ----*/
+
+static bool
+takes_part(const Member *member)
+{
+	/* who has nothing and has said nothing for a lease needs nothing */
+	return member->shares && !member->bye && !(member->expired && member->held == 0);
+}
+
+/* The most that it makes sense to give. */
+static int
+member_ceiling(const Member *member)
+{
+	return member->expired ? Max(1, member->held) : member->ceiling;
+}
+
+static int
+fill_instances(const int *pool_index)
+{
+	int n = 0;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		AllotInstance *instance = &allot_instances[n];
+
+		if (!takes_part(&members[i]))
+			continue;
+		memset(instance, 0, sizeof(*instance));
+		instance->pool = pool_index[members[i].pool];
+		instance->demand = members[i].demand;
+		instance->ceiling = member_ceiling(&members[i]);
+		instance->joined = members[i].joined;
+		instance->key = members[i].joined;
+		n++;
+	}
+	return n;
+}
+
+/*
+ * Pools without a rule of their own share one of weight 1 and no budget.  Keys
+ * are those of the rules' text and of the registry's slots: they stay while the things do.
+ */
+static void
+fill_tree(int *pool_index, int *nrules, int *npools)
+{
+	int rule_index[RULES_MAX + 1];
+
+	*nrules = *npools = 0;
+	memset(rule_index, -1, sizeof(rule_index));
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		int rule;
+
+		pool_index[i] = -1;
+		if (pool_hashes[i] == 0)
+			continue;
+		rule = pools[i].rule >= 0 ? pools[i].rule : RULES_MAX;
+		if (rule_index[rule] < 0)
+		{
+			AllotRule *slot = &allot_rules[*nrules];
+
+			slot->weight = pools[i].weight;
+			slot->floor = pools[i].floor;
+			slot->ceiling = pools[i].ceiling;
+			slot->key = rule;
+			rule_index[rule] = (*nrules)++;
+		}
+		pool_index[i] = *npools;
+		allot_pools[*npools].rule = rule_index[rule];
+		allot_pools[*npools].key = i;
+		(*npools)++;
+	}
+}
+
+/*
+ * All of it if it is needed; else all but a reserve that newcomers, and those who
+ * come back after a pause, find at once instead of when others have given something back.
+ */
+static int
+worth_giving(int capacity)
+{
+	int reserve = Max(1, capacity / 16);
+	int64 needed = 0;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		int ceiling = member_ceiling(&members[i]);
+
+		if (takes_part(&members[i]))
+			needed += Max(1, ceiling < 0 ? members[i].demand : Min(members[i].demand, ceiling));
+	}
+	return (int) Min(capacity, Max(needed, capacity - reserve));
+}
+
+static void
+find_fair_shares(int capacity)
+{
+	int *pool_index = palloc_array(int, pgpm_max_pools);
+	int nrules;
+	int npools;
+	int n;
+
+	fill_tree(pool_index, &nrules, &npools);
+	n = fill_instances(pool_index);
+	pfree(pool_index);
+
+	allot(worth_giving(capacity), allot_rules, nrules, allot_pools, npools, allot_instances, n,
+		  scratch);
+
+	n = 0;
+	for (int i = 0; i < nmembers; i++)
+	{
+		if (!takes_part(&members[i]))
+			continue;
+		members[i].fair = allot_instances[n].share;
+		members[i].queued = allot_instances[n].queued;
+		n++;
+	}
+}
+
+/*---- what is worth a move ----*/
+
+/* Needs more, is to have it, and by enough to be worth two reports. */
+static bool
+starves(const Member *member)
+{
+	int missing = member->fair - member->limit;
+
+	return takes_part(member) && member->limit != NO_LIMIT && member->demand > member->limit &&
+		   missing > 0 && missing * 8 >= member->limit;
+}
+
+static bool
+exceeds_rule(void)
+{
+	int sums[RULES_MAX] = { 0 };
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		const PoolSlot *pool = &pools[members[i].pool];
+
+		if (!members[i].shares || members[i].limit == NO_LIMIT || pool->rule < 0 ||
+			pool->ceiling < 0)
+			continue;
+		sums[pool->rule] += members[i].limit;
+		if (sums[pool->rule] > pool->ceiling)
+			return true;
+	}
+	return false;
+}
+
+static bool
+must_move(int capacity)
+{
+	int sum = 0;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		if (starves(&members[i]) || members[i].queued)
+			return true;
+		if (members[i].shares && members[i].limit != NO_LIMIT)
+			sum += members[i].limit;
+	}
+	return sum > capacity || exceeds_rule();
+}
+
+static void
+set_target(Member *member, bool move)
+{
+	Target *target = &member->target;
+	const PoolSlot *pool = &pools[member->pool];
+
+	if (!member->shares)
+	{
+		target->limit = NO_LIMIT;
+		target->state = pool->mode == MODE_OFF ? ALLOT_OFF : ALLOT_OK;
+		return;
+	}
+	if (!takes_part(member))
+		return; /* stays as it is: registry_expire has seen to it */
+	/* what it has no use for, by its own word, costs nobody anything to take back */
+	if (member->fair < member->limit && !move &&
+		(member->ceiling < 0 || member->limit <= member->ceiling))
+		return;
+	target->limit = member->fair;
+	target->state = member->queued ? ALLOT_QUEUED : ALLOT_OK;
+}
+
+/* Who has nothing comes first, then who lacks most, then who came first. */
+static int
+compare_members(const void *a, const void *b)
+{
+	const Member *x = a;
+	const Member *y = b;
+	int missing_x = x->limit <= 0 ? INT_MAX : x->demand - x->limit;
+	int missing_y = y->limit <= 0 ? INT_MAX : y->demand - y->limit;
+
+	if (missing_x != missing_y)
+		return missing_x > missing_y ? -1 : 1;
+	return x->joined < y->joined ? -1 : x->joined > y->joined;
+}
+
+static void
+publish_targets(int capacity)
+{
+	bool move = must_move(capacity);
+
+	for (int i = 0; i < nmembers; i++)
+		set_target(&members[i], move);
+	qsort(members, nmembers, sizeof(Member), compare_members);
+	for (int i = 0; i < nmembers; i++)
+		targets[i] = members[i].target;
+	(void) registry_publish(targets, nmembers, capacity);
+}
+
+/*---- the round ----*/
+
+static void
+set_terms(void)
+{
+	uint32 fleet = (uint32) nmembers * 1000 / REPORTS_PER_SECOND;
+	uint32 interval = Max((uint32) pgpm_report_interval, fleet);
+
+	registry_set_terms(Max((uint32) pgpm_lease, LEASE_INTERVALS * interval), interval,
+					   pgpm_retry_interval);
+}
+
+static void
+record(int outside, int capacity)
+{
+	RoundFigures *round = &registry->round;
+	int held = 0;
+	int occupied = 0;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		if (!members[i].shares)
+			continue;
+		held += members[i].held;
+		occupied += members[i].occupancy;
+	}
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	round->at = GetCurrentTimestamp();
+	round->rounds++;
+	round->outside = outside;
+	round->outside_smoothed = outside_smoothed;
+	round->capacity = capacity;
+	round->held = held;
+	round->occupied = occupied;
+	round->held_peak = Max(round->held_peak, held);
+	round->excess_peak = Max(round->excess_peak, held - capacity);
+	LWLockRelease(registry->lock);
+}
+
+void
+share_round(int64 now)
+{
+	int outside;
+	int capacity;
+
+	registry_expire(now);
+	assign_rules();
+	copy_instances(now);
+	set_terms();
+	outside = count_outside(now);
+	capacity = base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now);
+	record(outside, capacity);
+	find_fair_shares(capacity);
+	publish_targets(capacity);
+}

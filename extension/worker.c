@@ -1,0 +1,115 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker: when to look at the fleet.
+ *
+ * It is connected to no database, so that it blocks no command on one, works on a
+ * standby, and is seen in pg_stat_activity.  It looks once every
+ * round_interval, and whenever a session has set its latch, but not more often than
+ * every MIN_GAP: a hundred pools that start together are one round, not a hundred.
+ *
+ * Nothing depends on it being there.  Without it sessions attach, report and detach as always,
+ * newcomers keep the one connection that they came with, and limits stay as they were.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "pgpool_monitor.h"
+#include "registry.h"
+
+#define MIN_GAP 50	   /* ms */
+#define RESTART_TIME 1 /* s */
+
+PGDLLEXPORT void pgpool_monitor_worker_main(Datum arg);
+
+static void
+sign_off(int code, Datum arg)
+{
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->worker_pid = 0;
+	registry->worker_latch = NULL;
+	LWLockRelease(registry->lock);
+}
+
+static void
+sign_on(void)
+{
+	before_shmem_exit(sign_off, (Datum) 0);
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->worker_pid = MyProcPid;
+	registry->worker_latch = MyLatch;
+	LWLockRelease(registry->lock);
+}
+
+static void
+reload_if_asked(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+/* Until the latch is set or the time is over. */
+static void
+pause_for(long ms, int events, uint32 wait_event)
+{
+	int woken = WaitLatch(MyLatch, events | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+
+	if (woken & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	reload_if_asked();
+}
+
+void
+pgpool_monitor_worker_main(Datum arg)
+{
+	uint32 wait_event;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die); /* ends with code 1, hence the postmaster starts it again */
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("pgpool_monitor");
+	wait_event = compat_wait_event("PgpoolMonitorMain");
+
+	share_init();
+	sign_on();
+	for (;;)
+	{
+		if (pg_atomic_read_u32(&registry->mode) != MODE_OFF)
+			share_round(pgpm_now());
+		/* what is set meanwhile waits: the latch stays set */
+		pause_for(MIN_GAP, 0, wait_event);
+		pause_for(pgpm_round_interval, WL_LATCH_SET, wait_event);
+	}
+}
+
+void
+worker_register(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	strlcpy(worker.bgw_name, "pgpool_monitor", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "pgpool_monitor", BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = RESTART_TIME;
+	strlcpy(worker.bgw_library_name, "pgpool_monitor", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "pgpool_monitor_worker_main", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}

@@ -1,0 +1,102 @@
+# build.sh: how a staged run builds what it tests. Sourced by check.sh, lint.sh and the demo, inside a stage (see stage.sh).
+# shellcheck shell=bash
+#
+# Results, all below STAGE_WORK and known by these exported variables:
+#   PG_CONFIG     from build_server on: the private server's
+#   STAGE_PREFIX  where build_client installs the client library
+#   STAGE_OUT     compiled tests and programs: unit/NAME, client/NAME, programs/NAME
+#
+# A test or program in C says in its first comment what it needs beyond the defaults, a line each:
+#    * sources: FILE...     further files of the tree to compile with it
+#    * flags: FLAG...       further compiler or linker flags
+
+export STAGE_PREFIX=$STAGE_WORK/client STAGE_OUT=$STAGE_WORK/out
+: "${CC:=gcc}"
+export CC
+
+# Warnings are errors here, and only here: a user's newer compiler must not fail on a new warning.
+warnings=(-Wall -Wextra -Werror)
+# A thread or memory error shall end the test, with a readable stack.
+sanitizer_flags=()
+
+# step NAME COMMAND...: run a step of the build; silent and timed when it works, its whole output when it does not.
+step()
+{
+  local start=$SECONDS name=$1 log
+  shift
+  log=$STAGE_WORK/log/step-${name// /-}.log
+  mkdir -p "$STAGE_WORK/log"
+  if ! "$@" > "$log" 2>&1; then
+    cat "$log"
+    echo "FAILED: $name"
+    return 1
+  fi
+  echo "$name: $((SECONDS - start)) s"
+}
+
+# What the comment at the head of a source says after "KEY:".
+said_in()
+{
+  sed -n "1,40s/^[ /]*\*[[:space:]]*$2:[[:space:]]*//p" "$1" | sed 's|[[:space:]]*\*/$||'
+}
+
+# The private server, with the extension installed into it.
+build_server()
+{
+  PG_CONFIG=$(bash tests/lib/farm.sh "$STAGE_WORK/pg" "$PG_CONFIG")
+  export PG_CONFIG
+  PATH=$("$PG_CONFIG" --bindir):$PATH
+  export PATH
+}
+
+build_extension()
+{
+  make -j2 WERROR=1 PG_CONFIG="$PG_CONFIG"
+  make install PG_CONFIG="$PG_CONFIG"
+}
+
+build_client()
+{
+  local flags=(PG_CONFIG="$PG_CONFIG" CC="$CC" CFLAGS="-O2 -g ${warnings[*]} ${sanitizer_flags[*]}"
+    LDFLAGS="${sanitizer_flags[*]}" prefix="$STAGE_PREFIX")
+  make -C client -j2 "${flags[@]}"
+  make -C client "${flags[@]}" install
+}
+
+# compile KIND SOURCE FLAG...: SOURCE to STAGE_OUT/KIND/NAME.
+compile()
+{
+  local kind=$1 source=$2 name sources flags
+  shift 2
+  name=$(basename "$source" .c)
+  read -r -a sources <<< "$(said_in "$source" sources | tr '\n' ' ')"
+  read -r -a flags <<< "$(said_in "$source" flags | tr '\n' ' ')"
+  mkdir -p "$STAGE_OUT/$kind"
+  "$CC" -std=gnu11 -O1 -g "${warnings[@]}" "${sanitizer_flags[@]}" -pthread -Itests/lib -o "$STAGE_OUT/$kind/$name" \
+    "$source" "${sources[@]}" "$@" "${flags[@]}" -lm
+}
+
+# The pure parts stand alone: no server, not even its headers. The client's options ask libpq, for which their test links it.
+build_unit()
+{
+  local source libdir
+  libdir=$("$PG_CONFIG" --libdir)
+  for source in tests/unit/*.c; do
+    compile unit "$source" -Iextension -Iclient/include -Iclient/src \
+      -I"$("$PG_CONFIG" --includedir)" -L"$libdir" "-Wl,-rpath,$libdir"
+  done
+}
+
+# Users of the client library, compiled as its users would: by pkg-config.
+build_programs()
+{
+  local source flags
+  read -r -a flags <<< "$(PKG_CONFIG_PATH=$STAGE_PREFIX/lib/pkgconfig pkg-config --cflags --libs libpqpool)"
+  flags+=(-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq "-Wl,-rpath,$STAGE_PREFIX/lib")
+  for source in tests/client/*.c; do
+    compile client "$source" "${flags[@]}"
+  done
+  for source in tests/programs/*.c; do
+    compile programs "$source" "${flags[@]}"
+  done
+}

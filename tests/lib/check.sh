@@ -1,0 +1,80 @@
+#!/bin/bash
+#
+# check.sh [--sanitize=KINDS] PART...: build what the parts need, and run their tests with prove. Called by the Makefile, in a
+# stage (stage.sh). Parts:
+#
+#   unit    tests/unit/*.c    the pure parts alone
+#   client  tests/client/*.c  the client library against a real server, one of its own for each test
+#   e2e     tests/t/*.pl      everything else: pg_regress, sessions, restarts, several processes
+#
+# TESTS=REGEX runs only the tests whose path matches; JOBS=N runs N at a time (default 1: many tests watch the clock).
+# With --sanitize the client library and the tests are built with gcc's -fsanitize=KINDS; the server is not.
+#
+# The last lines are always prove's own; what a failing test left in its logs stands before them.
+
+set -euo pipefail
+shopt -s nullglob
+
+# shellcheck source=tests/lib/build.sh
+source tests/lib/build.sh
+
+case ${1-} in
+  --sanitize=*)
+    sanitizer_flags=("-fsanitize=${1#*=}" -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    lib=$PWD/tests/lib
+    export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+    export LSAN_OPTIONS=suppressions=$lib/lsan.supp:print_suppressions=0
+    export UBSAN_OPTIONS=print_stacktrace=1:suppressions=$lib/ubsan.supp
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$lib/tsan.supp
+    shift
+    ;;
+esac
+
+tests=()
+for part in "$@"; do
+  case $part in
+    unit) tests+=(tests/unit/*.c) ;;
+    client) tests+=(tests/client/*.c) ;;
+    e2e) tests+=(tests/t/*.pl) ;;
+    *) echo "check: no such part: $part" >&2; exit 2 ;;
+  esac
+done
+
+selected=()
+for test in "${tests[@]}"; do
+  if [[ $test =~ ${TESTS:-} ]]; then selected+=("$test"); fi
+done
+[ ${#selected[@]} -gt 0 ] || { echo "check: no test matches '${TESTS:-}'" >&2; exit 2; }
+
+if [[ " $* " == *" unit "* ]]; then step "unit tests built" build_unit; fi
+if [[ " $* " == *" client "* || " $* " == *" e2e "* ]]; then
+  build_server
+  step "extension built" build_extension
+  step "client library built" build_client
+  step "programs built" build_programs
+
+  # What PostgreSQL's test modules expect from the Makefiles they were made for.
+  pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")
+  export PERL5LIB=$PWD/tests/lib:${pgxs%/makefiles}/test/perl
+  export PG_REGRESS=${pgxs%/makefiles}/test/regress/pg_regress
+  export PG_ISOLATION_REGRESS=${pgxs%/makefiles}/test/isolation/pg_isolation_regress
+  export PG_TEST_PORT_DIR=$STAGE_WORK/ports PGPORT=65432
+fi
+
+status=0
+prove --timer --jobs "${JOBS:-1}" --exec 'bash tests/lib/run_one.sh' "${selected[@]}" 2>&1 |
+  tee "$STAGE_WORK/prove.out" || status=$?
+
+if [ "$status" != 0 ]; then
+  # The logs of what failed, then prove's verdict once more, so that it stays the last word.
+  sed -n '/^Test Summary Report/,$s/^\(tests[^ ]*\) .*(Wstat:.*/\1/p' "$STAGE_WORK/prove.out" | while read -r test; do
+    find "$STAGE_WORK/log/$(basename "$test")" -type f \( \( -name '*.log' ! -name initdb.log \) -o -name 'regress_log_*' -o -name '*.diffs' \) |
+      sort | while read -r log; do
+        printf '\n==== %s: the end of %s\n' "$test" "${log#"$STAGE_WORK/log/"}"
+        tail -n 100 "$log"
+      done
+  done
+  echo
+  sed -n '/^Test Summary Report/,$p' "$STAGE_WORK/prove.out"
+fi
+exit "$status"

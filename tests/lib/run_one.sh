@@ -1,0 +1,33 @@
+#!/bin/bash
+#
+# run_one.sh TEST: run one test for prove, named by its source file, under a time limit. Called by prove (check.sh), which
+# expects TAP. A test that takes longer than 300 s says so in its first comment: "timeout: SECONDS".
+
+set -euo pipefail
+
+test=$1
+name=$(basename "$test" .c)
+# Where PostgreSQL's test modules put data directories and logs, and where check.sh looks for the latter.
+TESTDIR=$STAGE_WORK/log/$(basename "$test")
+export TESTDIR TESTDATADIR=$TESTDIR/data TESTLOGDIR=$TESTDIR/log
+mkdir -p "$TESTDIR"
+
+limit=$(sed -n '1,40s/^[ /#]*\**[[:space:]]*timeout:[[:space:]]*\([0-9]*\).*/\1/p' "$test" | head -n 1)
+run=(timeout --kill-after=10 "${limit:-300}")
+
+case $test in
+  tests/unit/*.c) run+=("$STAGE_OUT/unit/$name") ;;
+  tests/client/*.c) run+=(perl tests/lib/with_server.pl "$test" "$STAGE_OUT/client/$name") ;;
+  tests/t/*.pl) run+=(perl "$test") ;;
+esac
+
+# ThreadSanitizer wants its shadow memory where address randomization may have put something else.
+if [ -n "${TSAN_OPTIONS-}" ] && setarch -R true 2>/dev/null; then run=(setarch -R "${run[@]}"); fi
+
+status=0
+"${run[@]}" || status=$?
+case $status in
+  0) ;;
+  124 | 137) echo "# $test: ended after ${limit:-300} s, or killed" ;;
+esac
+exit "$status"

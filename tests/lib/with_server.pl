@@ -1,0 +1,58 @@
+#!/usr/bin/perl
+#
+# with_server.pl SOURCE PROGRAM: run one test of the client library with a server of its own, and pass on its TAP and its
+# verdict. Called by run_one.sh.
+#
+# The server has pgpool_monitor loaded and created; what else it shall have stands in the first comment of the test's source,
+# a line each:   server: name = value
+# The program finds it by libpq's own PGHOST, PGPORT and PGDATABASE.
+
+use strict;
+use warnings;
+
+# PostgreSQL's modules send standard output to a log; the program shall have the real one.
+my ($out, $err);
+
+BEGIN
+{
+	open($out, '>&', \*STDOUT) or die "dup: $!";
+	open($err, '>&', \*STDERR) or die "dup: $!";
+}
+
+use PgpoolMonitor;
+
+my ($source, $program) = @ARGV;
+
+my %settings;
+open(my $fh, '<', $source) or die "$source: $!";
+while (<$fh>)
+{
+	$settings{$1} = $2 if m{^[\s/]*\*\s*server:\s*([\w.]+)\s*=\s*(.*?)\s*(?:\*/)?$};
+	last if m{\*/};
+}
+close $fh;
+
+my $node = PgpoolMonitor::node('server', %settings);
+
+my $pid = fork() // die "fork: $!";
+if ($pid == 0)
+{
+	open(STDOUT, '>&', $out) or die "dup: $!";
+	open(STDERR, '>&', $err) or die "dup: $!";
+	$ENV{PGHOST} = $node->host;
+	$ENV{PGPORT} = $node->port;
+	$ENV{PGDATABASE} = 'postgres';
+	exec $program or die "$program: $!";
+}
+waitpid($pid, 0);
+my $status = $?;
+print $out "# killed by signal ", $status & 127, "\n" if $status & 127;
+
+# A server that died on the way fails the test, however content the program was.
+my $alive = -e $node->data_dir . '/postmaster.pid';
+$node->stop('fast', fail_ok => 1) and $alive or do
+{
+	print $out "# the server did not survive the test\n";
+	$status ||= 256;
+};
+exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
