@@ -198,7 +198,7 @@ COMMENT ON COLUMN pgpool_monitor.pools.timeouts IS 'acquires that failed by thei
 COMMENT ON COLUMN pgpool_monitor.pools.active IS 'sessions that run a command';
 COMMENT ON COLUMN pgpool_monitor.pools.idle_in_xact IS 'sessions idle in a transaction, failed ones included';
 COMMENT ON COLUMN pgpool_monitor.pools.blocked IS 'sessions that wait for a heavyweight lock';
-COMMENT ON COLUMN pgpool_monitor.pools.demand IS 'in use and waiting, the most of the last three reports of each instance; NULL if no instance reports';
+COMMENT ON COLUMN pgpool_monitor.pools.demand IS 'in use and waiting, the most of the last two reports of each instance; NULL if no instance reports';
 COMMENT ON COLUMN pgpool_monitor.pools.allotted IS 'connections that its instances may hold together; NULL if none has a limit';
 COMMENT ON COLUMN pgpool_monitor.pools.budget IS 'connections that its rule grants, to all pools of the rule together; NULL if it has no budget';
 COMMENT ON COLUMN pgpool_monitor.pools.role IS 'login role, part of the pool''s key; the name is that of the first session';
@@ -229,7 +229,7 @@ COMMENT ON COLUMN pgpool_monitor.instances.in_use IS 'connections lent to caller
 COMMENT ON COLUMN pgpool_monitor.instances.resetting IS 'connections being reset after use';
 COMMENT ON COLUMN pgpool_monitor.instances.closing IS 'connections being closed';
 COMMENT ON COLUMN pgpool_monitor.instances.waiting IS 'callers waiting';
-COMMENT ON COLUMN pgpool_monitor.instances.demand IS 'in use and waiting, the most of the last three reports';
+COMMENT ON COLUMN pgpool_monitor.instances.demand IS 'in use and waiting, the most of the last two reports';
 COMMENT ON COLUMN pgpool_monitor.instances.acquires IS 'acquires granted since it began';
 COMMENT ON COLUMN pgpool_monitor.instances.timeouts IS 'acquires that failed by their deadline since it began';
 COMMENT ON COLUMN pgpool_monitor.instances.opened IS 'connections opened since it began';
@@ -272,7 +272,7 @@ COMMENT ON COLUMN pgpool_monitor.limits.floor IS 'connections that its rule keep
 COMMENT ON COLUMN pgpool_monitor.limits.ceiling IS 'connections that its rule allows at most; NULL: no ceiling; for (server), the capacity';
 COMMENT ON COLUMN pgpool_monitor.limits.instances IS 'instances';
 COMMENT ON COLUMN pgpool_monitor.limits.queued IS 'instances that wait for their first connection';
-COMMENT ON COLUMN pgpool_monitor.limits.demand IS 'in use and waiting, the most of the last three reports of each instance; NULL if none reports';
+COMMENT ON COLUMN pgpool_monitor.limits.demand IS 'in use and waiting, the most of the last two reports of each instance; NULL if none reports';
 COMMENT ON COLUMN pgpool_monitor.limits.held IS 'sessions held now, knocks not included';
 COMMENT ON COLUMN pgpool_monitor.limits.allotted IS 'connections that its instances may hold together; NULL if none has a limit';
 COMMENT ON COLUMN pgpool_monitor.limits.occupied IS 'the larger of held and of what each instance may still believe that it may hold, summed; NULL if it is not shared with';

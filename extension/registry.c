@@ -199,7 +199,8 @@ believed_limit(const InstanceSlot *instance)
 	if (instance->bye)
 		return 0;
 	if (published(instance).limit == NO_LIMIT)
-		return instance->reported ? instance->report.max_size : 0;
+		/* its own word, which is worth no more than all connections that there are */
+		return instance->reported ? Min(instance->report.max_size, MaxConnections) : 0;
 	return instance->granted;
 }
 
@@ -237,6 +238,12 @@ registry_instance_timeout(void)
 	return INT64CONST(2000) * pg_atomic_read_u32(&registry->lease);
 }
 
+static void
+renew_lease(InstanceSlot *instance, int64 now)
+{
+	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+}
+
 /*
  * Tell the instance something else.  What it may still believe is what it was
  * told before or this, whichever is larger, until it acknowledges this.
@@ -249,21 +256,32 @@ publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
 
 	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule)
 		return;
+
+	/* who was off counts no lease, and does not report: it has one lease from now to hear of a limit */
+	if (now.epoch != 0 && now.state == ALLOT_OFF && limit != NO_LIMIT)
+		renew_lease(instance, pgpm_now());
 	now.epoch = ++registry->last_epoch;
 	now.limit = limit;
 	now.state = state;
 	now.by_rule = by_rule;
 	instance->granted = limit == NO_LIMIT ? 0 : Max(believed, limit);
-	instance->ack_needed = now.epoch + pg_atomic_read_u32(&registry->generation);
 	instance->acked = false;
 	pg_atomic_write_u64(&instance->publication, publication_pack(&now));
+
+	/*
+	 * Only now: a text that carries the old publication was made before, hence
+	 * of this generation or an older one, so that its epoch is lower than this.
+	 */
+	pg_memory_barrier();
+	instance->ack_needed = now.epoch + pg_atomic_read_u32(&registry->generation);
 	registry->round.published++;
 }
 
-static int
+/* As much as all connections for each of very many instances: more than an int holds. */
+static int64
 total_occupancy(void)
 {
-	int total = 0;
+	int64 total = 0;
 
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
@@ -424,15 +442,20 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 
 	if (i >= 0)
 		return i;
+
+	/* counted before anybody is evicted: it may be the last one of the same pool, which must not go with it */
+	registry->pools[pool].ninstances++;
 	i = find_free(registry->instance_hashes, pgpm_max_instances);
 	if (i < 0)
 		i = evict_instance();
 	if (i < 0)
+	{
+		registry->pools[pool].ninstances--;
 		return -1;
+	}
 	init_instance(&registry->instances[i], who, pool, now);
 	registry->instance_hashes[i] = hash;
 	registry->ninstances++;
-	registry->pools[pool].ninstances++;
 	return i;
 }
 
@@ -483,7 +506,7 @@ enter_session(int session, int i, const Identity *who, int64 now)
 	else
 		instance->held++;
 	instance->last_seen = now;
-	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+	renew_lease(instance, now);
 }
 
 int
@@ -575,7 +598,7 @@ take_report(InstanceSlot *instance, const Report *report, int64 now)
 	instance->reported = true;
 	instance->report_time = now;
 	instance->last_seen = now;
-	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+	renew_lease(instance, now);
 	remember_demand(instance, report_demand(report));
 	acknowledge(instance, report->ack);
 	if (report->bye)
@@ -638,14 +661,27 @@ registry_set_mode(int mode)
 void
 registry_set_terms(uint32 lease, uint32 interval, uint32 retry)
 {
-	if (pg_atomic_read_u32(&registry->lease) == lease &&
-		pg_atomic_read_u32(&registry->interval) == interval &&
+	uint32 old = pg_atomic_read_u32(&registry->lease);
+
+	if (old == lease && pg_atomic_read_u32(&registry->interval) == interval &&
 		pg_atomic_read_u32(&registry->retry) == retry)
 		return;
+
+	/*
+	 * The lock is for whoever applies a report just now: either it counts the new
+	 * lease and finds the new generation afterwards, or neither.
+	 */
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&registry->lease, lease);
 	pg_atomic_write_u32(&registry->interval, interval);
 	pg_atomic_write_u32(&registry->retry, retry);
 	pg_atomic_fetch_add_u32(&registry->generation, 1);
+
+	/* a client that hears of a longer lease counts it from the last report that it has sent already */
+	for (int i = 0; lease > old && i < pgpm_max_instances; i++)
+		if (registry->instance_hashes[i] != 0)
+			registry->instances[i].lease_until += INT64CONST(1000) * (lease - old);
+	LWLockRelease(registry->lock);
 }
 
 /*---- the worker's side ----*/
@@ -664,10 +700,10 @@ target_of(const Target *target)
  * nothing; but while the sum is above capacity nothing at all is raised.
  */
 static int
-raise_within(InstanceSlot *instance, const Target *target, int room)
+raise_within(InstanceSlot *instance, const Target *target, int64 room)
 {
 	int occupied = instance_occupancy(instance);
-	int limit = Min(target->limit, occupied + room);
+	int limit = (int) Min(target->limit, occupied + room);
 
 	if (room < 0 || limit <= published(instance).limit)
 		return 0;
@@ -687,7 +723,7 @@ bool
 registry_publish(const Target *targets, int ntargets, int capacity)
 {
 	bool unmet = false;
-	int room;
+	int64 room;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < ntargets; i++)
@@ -726,7 +762,9 @@ registry_expire(int64 now)
 
 		if (registry->instance_hashes[i] == 0)
 			continue;
-		if (instance->held == 0 && instance->knocks == 0 && now - instance->last_seen > timeout)
+		/* a lease that was given when leases were longer is still believed */
+		if (instance->held == 0 && instance->knocks == 0 && now > instance->lease_until &&
+			now - instance->last_seen > timeout)
 		{
 			drop_instance(i);
 			continue;

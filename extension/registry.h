@@ -52,7 +52,7 @@
 
 #define NAME_LEN 64		 /* pool names and ids, terminator included; frozen by PROTOCOL.md */
 #define RULE_TEXT_LEN 96 /* of a rule, as views show it */
-#define DEMAND_WINDOW 3	 /* reports whose largest demand counts */
+#define DEMAND_WINDOW 2	 /* reports whose largest demand counts */
 
 #define NO_LIMIT (-1)
 
@@ -193,6 +193,7 @@ typedef struct Registry
 	int ninstances;
 	int npools;
 
+	uint32 rules_version; /* of the newest set; the worker's alone */
 	int worker_pid;		 /* 0: none */
 	Latch *worker_latch; /* stays valid, for it lives in a PGPROC */
 	RoundFigures round;

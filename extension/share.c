@@ -44,7 +44,8 @@ typedef struct Member
 {
 	Target target; /* begins as what is published */
 	int pool;
-	bool shares;
+	bool follows;
+	bool shares; /* follows, and its pool is shared with */
 	bool expired; /* silent for longer than its lease */
 	bool bye;
 	int held;
@@ -79,6 +80,7 @@ static Target *targets;
 
 static int outside_smoothed = 0;
 static int64 smoothed_at = 0;
+static bool acquainted = false; /* strangers[] is of the last round */
 
 void
 share_init(void)
@@ -120,7 +122,8 @@ read_rules(void)
 	rules_text = MemoryContextStrdup(TopMemoryContext, pgpm_rules);
 	if (!rules_parse(rules_text, &rules, &error))
 		rules.nrules = 0;
-	rules_version++;
+	/* in shared memory, for an earlier worker may have matched the pools with rules of its time */
+	rules_version = ++registry->rules_version;
 }
 
 static void
@@ -147,10 +150,11 @@ static void
 set_mode(PoolSlot *pool)
 {
 	RuleMode by_rule = pool->rule < 0 ? RULE_MODE_DEFAULT : rules.rules[pool->rule].mode;
+	PgpmMode global = (PgpmMode) pg_atomic_read_u32(&registry->mode);
 
 	pool->mode_by_rule = by_rule != RULE_MODE_DEFAULT;
-	if (!pool->mode_by_rule)
-		pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
+	if (!pool->mode_by_rule || global == MODE_OFF)
+		pool->mode = global;
 	else
 		pool->mode = by_rule == RULE_MODE_OFF		? MODE_OFF
 					 : by_rule == RULE_MODE_OBSERVE ? MODE_OBSERVE
@@ -228,6 +232,7 @@ copy_instance(int slot, int64 now)
 	member->target.state = published.state;
 	member->target.by_rule = pool->mode_by_rule;
 	member->pool = instance->pool;
+	member->follows = instance->follows;
 	member->shares = instance_shares(instance, pool);
 	member->expired = now > instance->lease_until;
 	member->bye = instance->bye;
@@ -256,26 +261,54 @@ copy_instances(int64 now)
 	LWLockRelease(registry->lock);
 }
 
+/* The member that holds this attached session, or NULL. */
+static const Member *
+member_with(const SessionSlot *session)
+{
+	int i = member_of[session->instance];
+
+	return i < 0 ? NULL : &members[i];
+}
+
 /* Is this attached session one that an allotment, or the headroom for knocks, pays for? */
 static bool
 is_paid_for(const SessionSlot *session, int64 now)
 {
+	const Member *member = member_with(session);
+
 	if (session->kind == SESSION_KNOCK)
 		return now - session->attached < KNOCK_GRACE;
-	return member_of[session->instance] >= 0 && members[member_of[session->instance]].shares;
+	return member != NULL && (member->shares || member->follows);
+}
+
+/*
+ * Sessions that will follow as soon as their pool is shared with.  They take
+ * from capacity what they are, and are not smoothed: the moment that the mode is turned up they
+ * are members' own, and must not be counted twice for as long as it takes to forget them.
+ */
+static int
+count_unshared(void)
+{
+	int unshared = 0;
+
+	for (int i = 0; i < nmembers; i++)
+		if (members[i].follows && !members[i].shares)
+			unshared += members[i].held;
+	return unshared;
 }
 
 /*
  * Connections that follow nothing.  One that is not attached may be about to
  * be: it counts from the second round on, or at once if there are more of them than
- * members may be opening, for those have been counted already.
+ * members may be opening, for those have been counted already.  In the first
+ * round, also after a pause, nobody is known, and all count: too few would be given away twice.
  */
 static int
 count_outside(int64 now)
 {
 	int outside = 0;
 	int arriving = 0;
-	int expected = 0;
+	int64 expected = 0;
 
 	for (int slot = 0; slot < MaxBackends; slot++)
 	{
@@ -285,7 +318,7 @@ count_outside(int64 now)
 
 		if (attached)
 			outside += !is_paid_for(&sessions[slot], now);
-		else if (pid != 0 && strangers[slot] == pid)
+		else if (pid != 0 && (!acquainted || strangers[slot] == pid))
 			outside++;
 		else if (pid != 0)
 			arriving++;
@@ -294,7 +327,8 @@ count_outside(int64 now)
 	for (int i = 0; i < nmembers; i++)
 		if (members[i].shares)
 			expected += members[i].occupancy - members[i].held;
-	return outside + Max(0, arriving - expected);
+	acquainted = pg_atomic_read_u32(&registry->mode) != MODE_OFF;
+	return outside + (int) Max(0, arriving - expected);
 }
 
 /* Rises at once, falls by one a second: capacity that is gone soon again is no use to anybody. */
@@ -466,7 +500,7 @@ exceeds_rule(void)
 static bool
 must_move(int capacity)
 {
-	int sum = 0;
+	int64 sum = 0;
 
 	for (int i = 0; i < nmembers; i++)
 	{
@@ -492,12 +526,12 @@ set_target(Member *member, bool move)
 	}
 	if (!takes_part(member))
 		return; /* stays as it is: registry_expire has seen to it */
+	target->state = member->queued ? ALLOT_QUEUED : ALLOT_OK;
 	/* what it has no use for, by its own word, costs nobody anything to take back */
 	if (member->fair < member->limit && !move &&
 		(member->ceiling < 0 || member->limit <= member->ceiling))
 		return;
 	target->limit = member->fair;
-	target->state = member->queued ? ALLOT_QUEUED : ALLOT_OK;
 }
 
 /* Who has nothing comes first, then who lacks most, then who came first. */
@@ -544,7 +578,7 @@ record(int outside, int capacity)
 {
 	RoundFigures *round = &registry->round;
 	int held = 0;
-	int occupied = 0;
+	int64 occupied = 0;
 
 	for (int i = 0; i < nmembers; i++)
 	{
@@ -557,10 +591,10 @@ record(int outside, int capacity)
 	round->at = GetCurrentTimestamp();
 	round->rounds++;
 	round->outside = outside;
-	round->outside_smoothed = outside_smoothed;
+	round->outside_smoothed = base_connections() - pgpm_headroom_connections() - capacity;
 	round->capacity = capacity;
 	round->held = held;
-	round->occupied = occupied;
+	round->occupied = (int) Min(occupied, INT_MAX);
 	round->held_peak = Max(round->held_peak, held);
 	round->excess_peak = Max(round->excess_peak, held - capacity);
 	LWLockRelease(registry->lock);
@@ -570,6 +604,7 @@ void
 share_round(int64 now)
 {
 	int outside;
+	int unshared;
 	int capacity;
 
 	registry_expire(now);
@@ -577,8 +612,9 @@ share_round(int64 now)
 	copy_instances(now);
 	set_terms();
 	outside = count_outside(now);
-	capacity = base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now);
-	record(outside, capacity);
+	unshared = count_unshared();
+	capacity = base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now) - unshared;
+	record(outside + unshared, capacity);
 	find_fair_shares(capacity);
 	publish_targets(capacity);
 }

@@ -17,6 +17,7 @@
 #include <math.h>
 
 #include "catalog/pg_authid.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -222,7 +223,7 @@ put_ms(Row *row, double ms)
 	if (ms < 0 || isnan(ms))
 		put_null(row);
 	else
-		put(row, Float8GetDatum(ms));
+		put(row, Float8GetDatum(rint(ms * 1000.0) / 1000.0)); /* no finer than it was measured */
 }
 
 /*
@@ -292,12 +293,29 @@ typedef struct PoolSums
 	int blocked;
 } PoolSums;
 
+/*
+ * What clients report is at most the largest number of its type, and not
+ * negative; what many report together stays there.
+ */
+static void
+add_int(int *sum, int value)
+{
+	*sum = (int) Min((int64) *sum + value, INT_MAX);
+}
+
+static void
+add_bigint(int64 *sum, int64 value)
+{
+	if (pg_add_s64_overflow(*sum, value, sum))
+		*sum = PG_INT64_MAX;
+}
+
 /* What happened since the histogram of one to two windows ago; a counter that went back counts as new. */
 static void
 add_recent_waits(int64 *sums, const InstanceSlot *instance)
 {
 	for (int i = 0; i < REPORT_BUCKETS; i++)
-		sums[i] += Max(0, instance->report.wait[i] - instance->wait_before[1][i]);
+		add_bigint(&sums[i], Max(0, instance->report.wait[i] - instance->wait_before[1][i]));
 }
 
 static void
@@ -306,14 +324,16 @@ add_report(PoolSums *sums, const InstanceSlot *instance)
 	const Report *report = &instance->report;
 
 	sums->reported++;
-	sums->in_use += report->in_use;
-	sums->idle += report->idle;
-	sums->waiting += report->waiting;
-	sums->leaks += report->leaks;
-	sums->timeouts += report->timeouts;
-	sums->demand += instance_demand(instance);
-	if (sums->max_size >= 0)
-		sums->max_size = report->has_max ? sums->max_size + report->max_size : -1;
+	add_int(&sums->in_use, report->in_use);
+	add_int(&sums->idle, report->idle);
+	add_int(&sums->waiting, report->waiting);
+	add_int(&sums->leaks, report->leaks);
+	add_bigint(&sums->timeouts, report->timeouts);
+	add_int(&sums->demand, instance_demand(instance));
+	if (!report->has_max)
+		sums->max_size = -1;
+	else if (sums->max_size >= 0)
+		add_int(&sums->max_size, report->max_size);
 	add_recent_waits(sums->waits, instance);
 }
 
@@ -329,11 +349,11 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 	sums->held += instance->held;
 	sums->sessions += instance->held + instance->knocks;
 	if (instance_shares(instance, pool))
-		sums->occupied += instance_occupancy(instance);
+		add_int(&sums->occupied, instance_occupancy(instance));
 	if (told.limit != NO_LIMIT)
 	{
 		sums->limited++;
-		sums->allotted += told.limit;
+		add_int(&sums->allotted, told.limit);
 	}
 	if (instance->reported)
 		add_report(sums, instance);
@@ -399,7 +419,7 @@ judge(const PoolSums *sums, const PoolSlot *pool, char *reason, size_t size)
 		.demand = sums->demand,
 		.allotted = sums->limited > 0 ? sums->allotted : -1,
 		.max_size = sums->reported > 0 ? sums->max_size : -1,
-		.rule = pool->rule_text[0] ? pool->rule_text : NULL,
+		.rule = pool->ceiling >= 0 && sums->allotted >= pool->ceiling ? pool->rule_text : NULL,
 	};
 
 	return health_judge(&in, reason, size);

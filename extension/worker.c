@@ -59,6 +59,11 @@ reload_if_asked(void)
 	if (!ConfigReloadPending)
 		return;
 	ConfigReloadPending = false;
+
+	/* rules that were taken out of the file are not checked again: what was wrong with them is over */
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry->rules_error[0] = '\0';
+	LWLockRelease(registry->lock);
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
@@ -78,6 +83,7 @@ void
 pgpool_monitor_worker_main(Datum arg)
 {
 	uint32 wait_event;
+	bool was_off = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die); /* ends with code 1, hence the postmaster starts it again */
@@ -90,8 +96,12 @@ pgpool_monitor_worker_main(Datum arg)
 	sign_on();
 	for (;;)
 	{
-		if (pg_atomic_read_u32(&registry->mode) != MODE_OFF)
+		bool off = pg_atomic_read_u32(&registry->mode) == MODE_OFF;
+
+		/* the first round of "off" takes back all limits, so that none is taken for known when it ends */
+		if (!off || !was_off)
 			share_round(pgpm_now());
+		was_off = off;
 		/* what is set meanwhile waits: the latch stays set */
 		pause_for(MIN_GAP, 0, wait_event);
 		pause_for(pgpm_round_interval, WL_LATCH_SET, wait_event);

@@ -60,6 +60,7 @@ sub say    ## no critic (a verb is what it is)
 {
 	my ($self, $sql) = @_;
 
+	$sql =~ s/\s*\n\s*/ /g;    # a command is a line
 	$self->{in} .= "$sql\n";
 	return $self->_answer;
 }

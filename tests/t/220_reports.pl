@@ -138,11 +138,11 @@ is($node->safe_psql('postgres', q(SELECT client_state, held_time >= 60000, threa
 is($node->safe_psql('postgres', q(SELECT health, reason LIKE '1 loan%' FROM pgpool_monitor.pools WHERE pool = 'orders')), 'leaking|t',
 	'and its pool is judged by it');
 
-# Demand is the most of the last three.
-$peer->say(sql(0)) for 1 .. 2;
+# Demand is the most of the last two.
+$peer->say(sql(0));
 is($node->safe_psql('postgres', q(SELECT demand FROM pgpool_monitor.instances WHERE instance = 'a1')), 9, 'demand remembers');
 $peer->say(sql(0));
-is($node->safe_psql('postgres', q(SELECT demand FROM pgpool_monitor.instances WHERE instance = 'a1')), 0, 'three reports');
+is($node->safe_psql('postgres', q(SELECT demand FROM pgpool_monitor.instances WHERE instance = 'a1')), 0, 'two reports');
 
 # --- goodbye
 

@@ -159,12 +159,19 @@ sub knock
 	return $peer->allotment;
 }
 
+wait_until(
+	sub {
+		$_->report(max => 10, in_use => 1, waiting => 5) for @crowd, $b;
+		return $node->safe_psql('postgres', q(SELECT bool_and(acknowledged) FROM pgpool_monitor.instances WHERE pool <> 'orders')) eq 't';
+	},
+	'all have heard how little they may have');
 $_->end for @crowd[ $next .. 7 ];
 is(knock($next)->{state}, 'queued', 'who knocks while it is full stays queued');
 is(knock(7)->{limit}, 0, 'with nothing');
 $crowd[0]->report(bye => 1);
 $crowd[0]->end;
-wait_until(sub { knock(7); my $told = knock($next); return $told->{state} eq 'ok' && $told->{limit} == 1; }, 'the first of the queue is next');
+wait_until(sub { knock(7); my $told = knock($next); return $told->{state} eq 'ok' && $told->{limit} == 1; }, 'the first of the queue is next')
+	or diag($node->safe_psql('postgres', 'TABLE pgpool_monitor.limits; TABLE pgpool_monitor.instances; TABLE pgpool_monitor.info'));
 is(knock(7)->{state}, 'queued', 'not the last, however often it knocks');
 $_->end for @crowd[ 1 .. $next - 1 ];
 $b->end;
