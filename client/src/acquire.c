@@ -1,0 +1,549 @@
+/*-------------------------------------------------------------------------
+ *
+ * acquire.c
+ *	  A loan from its beginning to its end.
+ *
+ * Acquire: take an idle connection, or queue until one is handed over; look
+ * whether it is alive; if it is not, go back to the head of the queue.  All
+ * within one deadline.
+ *
+ * Release: find the slot by the PGconn, claim it (state RESETTING) so that
+ * giving it back twice is noticed, make it clean without a lock, put it back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEARING_US 50000 /* a returned connection may have news: asked this often */
+#define SLICE_US 100000	 /* without a keeper, waiters look after themselves this often */
+
+/*
+ * Acquire: why not.
+ */
+
+/* The deadline has passed: what was it waiting for? */
+static int
+timeout_code(const Pool *pool)
+{
+	const Allotment *allotment = &pool->link.allotment;
+
+	if (pool->paused || pqp_server_paused(pool))
+		return PQPOOL_PAUSED;
+	if (pqp_limit(pool) < pool->max_size)
+	{
+		if (allotment->state == ALLOTMENT_QUEUED || allotment->limit == 0)
+			return PQPOOL_QUEUED;
+		if (pqp_size(pool) >= pqp_limit(pool))
+			return PQPOOL_OVER_ALLOTMENT;
+	}
+	return PQPOOL_TIMED_OUT;
+}
+
+/* Write "...: 20 of 20 in use, 3 before you, allotment 20".  With the lock held. */
+static void
+describe(const Pool *pool, const Caller *caller, int before, char *buf, size_t size, int64_t now)
+{
+	const int *count = pool->count;
+	size_t used = (size_t) snprintf(buf, size, "%lld ms: %d of %d in use",
+									(long long) ((now - caller->since) / 1000), count[SLOT_IN_USE],
+									pqp_limit(pool));
+	int others = pqp_size(pool) - count[SLOT_IN_USE];
+
+	if (others > 0 && used < size)
+		used += (size_t) snprintf(
+			buf + used, size - used, ", %d idle, %d opening, %d resetting, %d closing",
+			count[SLOT_IDLE], count[SLOT_OPENING], count[SLOT_RESETTING], count[SLOT_CLOSING]);
+	if (used < size)
+		used += (size_t) snprintf(buf + used, size - used, ", %d before you", before);
+	if (pool->link.attached && pqp_limit(pool) < pool->max_size && used < size)
+		(void) snprintf(buf + used, size - used, ", allotment %d of at most %d", pqp_limit(pool),
+						pool->max_size);
+}
+
+/* Everything about a failed acquire, taken under the lock, written without. */
+typedef struct Refusal
+{
+	int code;
+	bool referenced; /* the caller still holds a reference to the pool */
+	char figures[256];
+	Failure failure;
+} Refusal;
+
+static void
+refuse(Pool *pool, Caller *caller, int code, int before, Refusal *refusal, int64_t now)
+{
+	refusal->code = code;
+	refusal->referenced = false;
+	refusal->failure = pool->failure;
+	describe(pool, caller, before, refusal->figures, sizeof(refusal->figures), now);
+	switch (code)
+	{
+		case PQPOOL_TIMED_OUT:
+		case PQPOOL_OVER_ALLOTMENT:
+		case PQPOOL_QUEUED:
+		case PQPOOL_PAUSED:
+			pool->counters.timeouts++;
+			pool->counters.wait[pqp_link_bucket(now - caller->since)]++;
+			break;
+		default:
+			pool->counters.failures++;
+			break;
+	}
+}
+
+static int
+explain(const Pool *pool, const Refusal *refusal, pqpool_error *err)
+{
+	const char *name = pool->options.name;
+
+	switch (refusal->code)
+	{
+		case PQPOOL_TIMED_OUT:
+		case PQPOOL_OVER_ALLOTMENT:
+		case PQPOOL_QUEUED:
+		case PQPOOL_PAUSED:
+			(void) pqp_error_set(
+				err, refusal->code, "pool \"%s\": timed out after %s%s%s", name, refusal->figures,
+				refusal->code == PQPOOL_TIMED_OUT ? "" : "; ",
+				refusal->code == PQPOOL_TIMED_OUT ? "" : pqpool_strerror(refusal->code));
+			return pqp_error_cause(err, &refusal->failure);
+		case PQPOOL_SERVER_DOWN:
+		case PQPOOL_SERVER_FULL:
+		case PQPOOL_REFUSED:
+		case PQPOOL_OUT_OF_MEMORY:
+			(void) pqp_error_set(err, refusal->code, "pool \"%s\": %s", name,
+								 pqpool_strerror(refusal->code));
+			return pqp_error_cause(err, &refusal->failure);
+		case PQPOOL_EXHAUSTED:
+			return pqp_error_set(err, refusal->code, "pool \"%s\": %s: after %s", name,
+								 pqpool_strerror(refusal->code), refusal->figures);
+		default:
+			return pqp_error_set(err, refusal->code, "pool \"%s\": %s", name,
+								 pqpool_strerror(refusal->code));
+	}
+}
+
+/*
+ * Acquire: waiting.
+ */
+
+static int
+max_waiters(const Pool *pool)
+{
+	return pool->options.max_waiters > 0 ? pool->options.max_waiters : 10 * pool->max_size;
+}
+
+/* Take an idle connection if it is the caller's turn.  With the lock held. */
+static Slot *
+take_idle(Pool *pool, const Caller *caller, const Thread *thread, int64_t now)
+{
+	Slot *slot;
+
+	if (pool->closed || pool->paused || !pool->newest || pqp_server_paused(pool))
+		return NULL;
+	slot = pqp_idle_best(pool, thread);
+	pqp_idle_remove(slot);
+	pqp_lend(slot, &caller->borrower, caller->since, now);
+	return slot;
+}
+
+/* May the caller not wait?  With the lock held; PQPOOL_OK: he may. */
+static int
+refusal_code(Pool *pool, const Caller *caller, bool first, int64_t now)
+{
+	if (pool->closed)
+		return PQPOOL_CLOSED;
+	if (pqp_hopeless(pool, now))
+		return pool->failure.code;
+	if (now >= caller->deadline)
+	{
+		pool->spare_wanted = true;
+		return timeout_code(pool);
+	}
+	if (!first && pool->waiters.length >= max_waiters(pool))
+		return PQPOOL_EXHAUSTED;
+	return PQPOOL_OK;
+}
+
+/*
+ * Sleep until told.  False: the deadline passed, the caller is out of the
+ * queue, the lock is held, and *before says how many were before him.
+ */
+static bool
+sleep_in_queue(Pool *pool, Caller *caller, int *before)
+{
+	for (;;)
+	{
+		bool keeper = pqp_keeper_ensure();
+		int64_t now = pqp_now();
+		int64_t slice =
+			keeper || now + SLICE_US > caller->deadline ? caller->deadline : now + SLICE_US;
+		Work work = { 0 };
+
+		if (pqp_waitq_park(&caller->waiter, slice))
+			return true;
+		pthread_mutex_lock(&pool->lock);
+		*before = 0;
+		for (Waiter *w = caller->waiter.queued ? caller->waiter.previous : NULL; w; w = w->previous)
+			++*before;
+		if (slice < caller->deadline)
+			pqp_pump(pool, &work, pqp_now());
+		else if (pqp_waitq_remove(&pool->waiters, &caller->waiter))
+			return false;
+		else
+			caller->deadline = INT64_MAX; /* handed over at the last moment */
+		pqp_unlock(pool, &work);
+	}
+}
+
+/*
+ * Get a connection, at once or by waiting. first: the caller had his turn
+ * already, and comes before those who wait.  NULL: *refusal says why.
+ */
+static Slot *
+take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t now,
+		  Refusal *refusal)
+{
+	Work work = { 0 };
+	Slot *slot = NULL;
+	int before = 0, code;
+
+	pthread_mutex_lock(&pool->lock);
+	if (first || !pool->waiters.head)
+		slot = take_idle(pool, caller, thread, now);
+	if (slot)
+	{
+		pthread_mutex_unlock(&pool->lock);
+		return slot;
+	}
+	code = refusal_code(pool, caller, first, now);
+	if (code != PQPOOL_OK)
+	{
+		before = pool->waiters.length;
+		refuse(pool, caller, code, before, refusal, now);
+		pqp_pump(pool, &work, now); /* a spare may be wanted */
+		pqp_unlock(pool, &work);
+		return NULL;
+	}
+	if (first)
+		pqp_waitq_push_front(&pool->waiters, &caller->waiter);
+	else
+		pqp_waitq_push(&pool->waiters, &caller->waiter);
+	pool->refs++;
+	pqp_pump(pool, &work, now);
+	pqp_nudge(pool, &work, pqp_report_due(pool, now));
+	pqp_unlock(pool, &work);
+
+	if (!sleep_in_queue(pool, caller, &before))
+	{
+		code = timeout_code(pool);
+	}
+	else if (caller->waiter.item)
+		return caller->waiter.item;
+	else
+	{
+		code = caller->waiter.code;
+		pthread_mutex_lock(&pool->lock);
+	}
+	refuse(pool, caller, code, before, refusal, pqp_now());
+	refusal->referenced = true;
+	pthread_mutex_unlock(&pool->lock);
+	return NULL;
+}
+
+/* Is what was handed out good?  If not, it is closed. */
+static bool
+is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
+{
+	Pool *pool = slot->pool;
+	int64_t unused = now - slot->idle_since;
+	bool suspect = slot->suspicion != atomic_load_explicit(&pool->suspicion, memory_order_relaxed);
+	int64_t validate_after = pool->options.validate_after_ms;
+	Work work = { 0 };
+
+	if (!suspect && now - slot->alive_at < PQP_TRUST_US && validate_after != 0)
+		return true;
+	if (pqp_alive(slot))
+	{
+		int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
+
+		slot->alive_at = now;
+		if (!may_wait || !(suspect || (validate_after >= 0 && unused >= validate_after * 1000)))
+			return true;
+		if (pqp_round_trip(slot, deadline < caller->deadline ? deadline : caller->deadline))
+		{
+			const char *text = pqp_text(slot);
+
+			pthread_mutex_lock(&pool->lock);
+			slot->suspicion = pool->suspicion;
+			pqp_heard(pool, slot->serial, text);
+			pqp_unlock(pool, &work);
+			return true;
+		}
+	}
+	pthread_mutex_lock(&pool->lock);
+	pool->counters.acquires--;
+	pool->counters.found_dead++;
+	pqp_server_ended(pool, &work, now);
+	pqp_retire(slot, &work);
+	pool->refs++; /* the slot's may be the last but the handle's */
+	pqp_pump(pool, &work, now);
+	pqp_unlock(pool, &work);
+	pqp_unref(pool);
+	return false;
+}
+
+PGconn *
+pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_error *err)
+{
+	Thread *thread = pqp_thread();
+	int64_t now = pqp_now();
+	Caller caller = { .borrower = { .bound = bound, .site = site }, .since = now };
+	Refusal refusal;
+	bool first = false;
+
+	if (!thread)
+	{
+		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
+		return NULL;
+	}
+	caller.borrower.thread = thread->serial;
+	caller.borrower.tid = thread->tid;
+	caller.deadline =
+		pqp_deadline(now, timeout_ms == -1 ? pool->options.acquire_timeout_ms : timeout_ms);
+	for (;;)
+	{
+		Slot *slot = take_turn(pool, &caller, thread, first, now, &refusal);
+
+		if (!slot)
+		{
+			(void) explain(pool, &refusal, err);
+			if (refusal.referenced)
+				pqp_unref(pool);
+			return NULL;
+		}
+		if (first || slot->lent_at != now)
+			now = pqp_now(); /* it took a while */
+		first = true;
+		if (slot->state == SLOT_OPENING)
+		{
+			/* no helper could be had; here the waiter's reference is still ours */
+			bool mine = pqp_open_slot(slot, caller.deadline, &caller.borrower);
+
+			pqp_unref(pool);
+			if (!mine)
+			{
+				now = pqp_now();
+				continue;
+			}
+		}
+		else if (!is_good(slot, &caller, caller.deadline > caller.since, now))
+		{
+			now = pqp_now();
+			continue;
+		}
+		thread->last_pool = pool->serial;
+		thread->last_index = slot->index;
+		thread->bound += bound;
+		(void) pqp_error_clear(err);
+		return slot->conn;
+	}
+}
+
+PGconn *
+pqpool_acquire_at(pqpool *pool, int timeout_ms, pqpool_error *err, const char *site)
+{
+	pqp_after_fork();
+	if (!pool || timeout_ms < -1)
+	{
+		(void) pqp_error_set(err, PQPOOL_BAD_ARGUMENT, "%s",
+							 pool ? "the timeout must be -1 or more" : "no pool was given");
+		return NULL;
+	}
+	return pqp_acquire(pool, timeout_ms, pool->options.bind_thread, site, err);
+}
+
+PGconn *
+pqpool_acquire(pqpool *pool, int timeout_ms, pqpool_error *err)
+{
+	return pqpool_acquire_at(pool, timeout_ms, err, NULL);
+}
+
+/*
+ * Release.
+ */
+
+/*
+ * Find a loan, and leave its pool locked.  A thread's own connection: nothing
+ * is locked, and it is the calling thread's.  Else a code, and *slot is NULL.
+ */
+static int
+find_loan(PGconn *conn, Slot **slot)
+{
+	Slot *found;
+	const Thread *me = pqp_thread_if_any();
+	int code = PQPOOL_OK;
+
+	pqp_after_fork();
+	*slot = NULL;
+	if (!conn)
+		return PQPOOL_BAD_ARGUMENT;
+	found = pqp_lookup(conn);
+	if (!found)
+		return PQPOOL_UNKNOWN_CONNECTION;
+	if (!found->pool)
+	{
+		bool mine = me && found->last_thread == me->serial;
+
+		pqp_lookup_unlock(conn);
+		if (!mine)
+			return PQPOOL_WRONG_THREAD;
+		*slot = found;
+		return PQPOOL_OK;
+	}
+	pthread_mutex_lock(&found->pool->lock);
+	pqp_lookup_unlock(conn);
+	if (found->state != SLOT_IN_USE)
+		code = PQPOOL_NOT_LENT;
+	else if (found->bound && !(me && found->last_thread == me->serial))
+		code = PQPOOL_WRONG_THREAD;
+	if (code != PQPOOL_OK)
+		pthread_mutex_unlock(&found->pool->lock);
+	else
+		*slot = found;
+	return code;
+}
+
+static void
+end_loan(Slot *slot, int64_t now)
+{
+	Pool *pool = slot->pool;
+
+	pool->counters.hold[pqp_link_bucket(now - slot->lent_at)]++;
+	if (slot->bound)
+		pqp_thread_if_any()->bound--;
+	slot->bound = false;
+}
+
+static void
+finish_loan(Slot *slot, bool keep, int64_t now)
+{
+	Pool *pool = slot->pool;
+	Work work = { 0 };
+	bool commanded = false, good = false, lost_server = false;
+	const char *text = NULL;
+
+	if (keep)
+	{
+		good = pqp_clean(slot, &pool->options, pqp_deadline(now, pool->options.reset_timeout_ms),
+						 &commanded);
+		lost_server = !good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
+		if (commanded)
+			now = pqp_now();
+		if (good && now - slot->heard_at >= HEARING_US)
+		{
+			slot->heard_at = now;
+			text = pqp_text(slot);
+		}
+	}
+	pthread_mutex_lock(&pool->lock);
+	slot->idle_since = now;
+	if (commanded)
+		slot->alive_at = now;
+	pool->counters.resets += commanded;
+	pqp_heard(pool, slot->serial, text);
+	if (lost_server)
+		pqp_server_ended(pool, &work, now);
+	if (good)
+		pqp_put_back(slot, &work, now);
+	else
+	{
+		pool->counters.discarded += !pool->closed;
+		pqp_retire(slot, &work);
+	}
+	if (!good || text || pool->waiters.head)
+		pqp_pump(pool, &work, now);
+	pqp_unlock(pool, &work);
+}
+
+static int
+release(PGconn *conn, bool keep)
+{
+	int saved_errno = errno;
+	Slot *slot;
+	int code = find_loan(conn, &slot);
+
+	if (slot && !slot->pool)
+		code = pqp_own_return(slot, keep);
+	else if (slot)
+	{
+		Pool *pool = slot->pool;
+
+		int64_t now = pqp_now();
+
+		end_loan(slot, now);
+		pqp_claim(slot);
+		keep = keep && (!pool->closed || pool->link.bye_pending);
+		pthread_mutex_unlock(&pool->lock);
+		finish_loan(slot, keep, now);
+	}
+	errno = saved_errno;
+	return code;
+}
+
+int
+pqpool_release(PGconn *conn)
+{
+	return release(conn, true);
+}
+
+int
+pqpool_discard(PGconn *conn)
+{
+	return release(conn, false);
+}
+
+/*
+ * Binding.
+ */
+
+static int
+set_bound(PGconn *conn, bool bound)
+{
+	Slot *slot;
+	Thread *me = pqp_thread();
+	int code;
+
+	if (!me)
+		return PQPOOL_OUT_OF_MEMORY;
+	code = find_loan(conn, &slot);
+	if (!slot)
+		return code;
+	if (!slot->pool)
+		return bound ? PQPOOL_OK : PQPOOL_WRONG_THREAD; /* it is his for good */
+	me->bound += bound - slot->bound;
+	slot->bound = bound;
+	slot->last_thread = me->serial;
+	slot->tid = me->tid;
+	pthread_mutex_unlock(&slot->pool->lock);
+	return PQPOOL_OK;
+}
+
+int
+pqpool_transfer(PGconn *conn)
+{
+	return set_bound(conn, false);
+}
+
+int
+pqpool_adopt(PGconn *conn)
+{
+	return set_bound(conn, true);
+}

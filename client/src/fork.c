@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * fork.c
+ *	  The child of a fork starts clean; the parent never notices.
+ *
+ * Around fork() all locks are held, so that the child finds everything in
+ * order, except that all other threads are gone in mid-work.  In the child
+ *
+ *	at once (pqp_forked)	the inherited sockets are replaced by /dev/null, so that nothing the
+ *							child does reaches the parent's sessions, nor keeps them alive;
+ *	at its first call (pqp_after_fork)	each pool is emptied, and gets a new id.
+ *
+ * Why in two steps: right after a fork only simple system calls are safe; and a
+ * child that goes on to exec needs no more.
+ *
+ * PGconns that another thread was working on, or that are lent, are not freed:
+ * their insides may be in disorder, or somebody may look at them.  They are
+ * kept in a list.
+ *
+ * Accepted: a knock or a thread's own connection that was being opened by
+ * another thread at that moment keeps its socket in the child.  A child made by
+ * _Fork() or clone() is not noticed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static atomic_bool pending; /* a fork happened, and nobody has cleaned up yet */
+static pthread_mutex_t cleaning = PTHREAD_MUTEX_INITIALIZER;
+static Thread *survivor; /* the thread that forked */
+static Slot *inherited;	 /* all slots that were in the lookup table */
+static Slot *forsaken;	 /* of these, what is never freed */
+static int dev_null = -1;
+
+static void
+before(void)
+{
+	pqp_default_lock();
+	pqp_registry_lock();
+	pqp_lookup_lock_all();
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		pthread_mutex_lock(&pool->lock);
+	pqp_helper_lock();
+	pqp_keeper_lock();
+}
+
+static void
+unlock_all(void)
+{
+	pqp_keeper_unlock();
+	pqp_helper_unlock();
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		pthread_mutex_unlock(&pool->lock);
+	pqp_lookup_unlock_all();
+	pqp_registry_unlock();
+	pqp_default_unlock();
+}
+
+/*
+ * Whatever goes into this socket from now on is lost, and the parent's session
+ * does not hang on it.
+ */
+static void
+cut(PGconn *conn)
+{
+	int sock = conn ? PQsocket(conn) : -1;
+
+	if (sock >= 0 && dev_null >= 0)
+		(void) dup3(dev_null, sock, O_CLOEXEC);
+}
+
+static void
+forked(void)
+{
+	if (!atomic_load(&pending))
+		inherited = NULL;
+	survivor = pqp_thread_if_any();
+	pqp_lookup_take_all(&inherited);
+	for (Slot *slot = inherited; slot; slot = slot->chain)
+		cut(slot->conn);
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		for (int i = 0; i < pool->nslots; i++)
+		{
+			Slot *slot = pool->slots[i];
+
+			if (!slot)
+				continue;
+			cut(slot->half_open);
+			if (slot->end_fd > 0)
+				(void) close(slot->end_fd);
+			slot->end_fd = 0;
+		}
+	pqp_default_forked();
+	pqp_helper_forked();
+	pqp_keeper_forked();
+	atomic_store(&pending, true);
+	unlock_all();
+}
+
+__attribute__((constructor)) static void
+watch_forks(void)
+{
+	dev_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	(void) pthread_atfork(before, unlock_all, forked);
+}
+
+/* Nobody else knows this slot any more. */
+static void
+drop(Slot *slot, bool quiet)
+{
+	if (quiet)
+	{
+		PQfinish(slot->conn);
+		free(slot);
+		return;
+	}
+	slot->chain = forsaken;
+	forsaken = slot;
+}
+
+/* A pool as if it had just been opened, with what was set at run time. */
+static void
+empty(Pool *pool)
+{
+	memset(pool->count, 0, sizeof(pool->count));
+	memset(pool->slots, 0, (size_t) pool->nslots * sizeof(Slot *));
+	pool->newest = pool->oldest = NULL;
+	pool->borrowed = 0;
+	pool->waiters = (WaitQueue){ 0 };
+	pool->watchers = 0;
+	(void) pthread_cond_init(&pool->changed, NULL);
+	pool->refs = pool->closed ? 0 : 1;
+	pool->failure.code = PQPOOL_OK;
+	pool->failures_in_a_row = 0;
+	pool->retry_at = 0;
+	pool->spare_wanted = false;
+	pool->link = (Link){ .jitter = 1 };
+	pool->report = (Report){ 0 };
+	pool->keeper_due = INT64_MAX;
+	(void) pqp_link_new_id(pool->id);
+	memset(&pool->counters, 0, sizeof(pool->counters));
+}
+
+/* Slots that were being opened, or had been finished, were in no table. */
+static void
+drop_strays(Pool *pool)
+{
+	for (int i = 0; i < pool->nslots; i++)
+		if (pool->slots[i] && pool->slots[i]->state != SLOT_IDLE && !pool->slots[i]->in_table)
+			drop(pool->slots[i], false);
+}
+
+static void
+clean_survivor(void)
+{
+	Thread *thread = survivor;
+
+	if (!thread)
+		return;
+	thread->own = NULL;
+	pqp_options_free(&thread->own_options);
+	thread->bound = 0;
+	thread->tid = gettid();
+	for (uint32_t i = 0; i < thread->depth; i++)
+		if (thread->scopes[i].pool && !thread->scopes[i].owned)
+			pqp_ref(thread->scopes[i].pool);
+}
+
+/* Bury the pools that were closed before, and that nobody refers to here. */
+static void
+bury_closed(void)
+{
+	Pool *pool;
+
+	do
+	{
+		pqp_registry_lock();
+		pool = pqp_registry_first();
+		while (pool && pool->refs > 0)
+			pool = pool->next;
+		pqp_registry_unlock();
+		if (pool)
+			pqp_registry_bury(pool);
+	} while (pool);
+}
+
+static void
+clean_up(void)
+{
+	Slot *slots = inherited;
+
+	inherited = NULL;
+	pqp_registry_lock();
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		drop_strays(pool);
+	while (slots)
+	{
+		Slot *slot = slots;
+		bool own = !slot->pool;
+
+		slots = slot->chain;
+		slot->in_table = false;
+		if (own)
+			drop(slot, survivor && survivor->own == slot && slot->own_loans == 0);
+		else
+			drop(slot, slot->state == SLOT_IDLE && !slot->borrowed);
+	}
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		empty(pool);
+	pqp_registry_unlock();
+	clean_survivor();
+	bury_closed();
+}
+
+/* Every public function that looks at anything calls this first. */
+void
+pqp_after_fork(void)
+{
+	if (!atomic_load_explicit(&pending, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&cleaning);
+	if (atomic_load(&pending))
+	{
+		clean_up();
+		atomic_store(&pending, false);
+		if (!pqp_registry_is_empty())
+			(void) pqp_keeper_ensure();
+	}
+	pthread_mutex_unlock(&cleaning);
+}

@@ -1,0 +1,223 @@
+/*-------------------------------------------------------------------------
+ *
+ * helper.c
+ *	  Threads for what blocks.
+ *
+ * At most PQP_MAX_HELPERS in the process, made when there is something to do,
+ * gone after LINGER_MS without.  They block all signals, so that the program's
+ * handlers never run on them.  No kind of task may take all threads, so that a
+ * server that hangs in one way does not stop work of another kind: see `caps`.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <signal.h>
+#include <time.h>
+
+#define KINDS (TASK_OTHER + 1)
+#define LINGER_MS 10000
+#define BATCH 64 /* closes that one thread waits for together */
+
+static const int caps[KINDS] = { [TASK_OPEN] = 3, [TASK_CLOSE] = 2, [TASK_OTHER] = 2 };
+
+static struct
+{
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct
+	{
+		Task *head, *tail;
+		int running; /* threads that do this kind now */
+	} kinds[KINDS];
+	int threads;
+	int idle;
+} helpers = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER };
+
+/* Start a detached thread with all signals blocked. */
+bool
+pqp_thread_start(void *(*run)(void *), void *arg)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, old;
+	bool ok;
+
+	if (pthread_attr_init(&attr) != 0)
+		return false;
+	(void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	(void) sigfillset(&all);
+	(void) pthread_sigmask(SIG_SETMASK, &all, &old);
+	ok = pthread_create(&thread, &attr, run, arg) == 0;
+	(void) pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void) pthread_attr_destroy(&attr);
+	return ok;
+}
+
+static void
+push(Task *task)
+{
+	task->next = NULL;
+	if (helpers.kinds[task->kind].tail)
+		helpers.kinds[task->kind].tail->next = task;
+	else
+		helpers.kinds[task->kind].head = task;
+	helpers.kinds[task->kind].tail = task;
+}
+
+/* Take the first task of a kind, or of closes a batch, as a chain. */
+static Task *
+pop(int kind)
+{
+	Task *first = helpers.kinds[kind].head;
+	Task *last = first;
+
+	for (int n = 1; kind == TASK_CLOSE && n < BATCH && last->next; n++)
+		last = last->next;
+	helpers.kinds[kind].head = last->next;
+	if (!last->next)
+		helpers.kinds[kind].tail = NULL;
+	last->next = NULL;
+	return first;
+}
+
+/* Closes first: they are short and make room. */
+static Task *
+pop_any(void)
+{
+	static const int order[KINDS] = { TASK_CLOSE, TASK_OPEN, TASK_OTHER };
+
+	for (int i = 0; i < KINDS; i++)
+		if (helpers.kinds[order[i]].head && helpers.kinds[order[i]].running < caps[order[i]])
+			return pop(order[i]);
+	return NULL;
+}
+
+/* Wait for something to do.  False: nothing came for LINGER_MS. */
+static bool
+linger(void)
+{
+	struct timespec until;
+	int64_t deadline = pqp_deadline(pqp_now(), LINGER_MS);
+	int rc;
+
+	until.tv_sec = deadline / 1000000;
+	until.tv_nsec = deadline % 1000000 * 1000;
+	helpers.idle++;
+	rc = pthread_cond_clockwait(&helpers.wake, &helpers.lock, CLOCK_MONOTONIC, &until);
+	helpers.idle--;
+	return rc == 0;
+}
+
+static void *
+helper_main(void *arg)
+{
+	(void) arg;
+	(void) pthread_setname_np(pthread_self(), "pqpool-helper");
+	pthread_mutex_lock(&helpers.lock);
+	for (;;)
+	{
+		Task *task = pop_any();
+		int kind;
+
+		if (!task)
+		{
+			bool go_on = linger();
+
+			if (go_on || (task = pop_any()) == NULL)
+			{
+				if (go_on)
+					continue;
+				break;
+			}
+		}
+		kind = task->kind;
+		helpers.kinds[kind].running++;
+		pthread_mutex_unlock(&helpers.lock);
+		if (kind == TASK_CLOSE)
+			pqp_close_batch(task);
+		else
+			task->run(task);
+		pthread_mutex_lock(&helpers.lock);
+		helpers.kinds[kind].running--;
+	}
+	helpers.threads--;
+	pthread_mutex_unlock(&helpers.lock);
+	return NULL;
+}
+
+/* Take a task out again that nobody will do.  False: somebody has begun it. */
+static bool
+withdraw(Task *task)
+{
+	Task *previous = NULL;
+
+	for (Task *t = helpers.kinds[task->kind].head; t; previous = t, t = t->next)
+	{
+		if (t != task)
+			continue;
+		if (previous)
+			previous->next = task->next;
+		else
+			helpers.kinds[task->kind].head = task->next;
+		if (!task->next)
+			helpers.kinds[task->kind].tail = previous;
+		return true;
+	}
+	return false;
+}
+
+void
+pqp_helper_lock(void)
+{
+	pthread_mutex_lock(&helpers.lock);
+}
+
+void
+pqp_helper_unlock(void)
+{
+	pthread_mutex_unlock(&helpers.lock);
+}
+
+/* No threads here, and what they were to do is the parent's business. */
+void
+pqp_helper_forked(void)
+{
+	for (int kind = 0; kind < KINDS; kind++)
+	{
+		helpers.kinds[kind].head = helpers.kinds[kind].tail = NULL;
+		helpers.kinds[kind].running = 0;
+	}
+	helpers.threads = helpers.idle = 0;
+	helpers.wake = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+}
+
+/*
+ * Have a task done.  False: there is no thread and none can be made; the caller
+ * has to do it, or do without.
+ */
+bool
+pqp_helper_submit(Task *task)
+{
+	bool more, ok = true;
+
+	pthread_mutex_lock(&helpers.lock);
+	push(task);
+	more = helpers.idle == 0 && helpers.threads < PQP_MAX_HELPERS;
+	if (more)
+		helpers.threads++;
+	else
+		pthread_cond_signal(&helpers.wake);
+	pthread_mutex_unlock(&helpers.lock);
+
+	if (more && !pqp_thread_start(helper_main, NULL))
+	{
+		pthread_mutex_lock(&helpers.lock);
+		if (--helpers.threads == 0)
+			ok = !withdraw(task);
+		pthread_mutex_unlock(&helpers.lock);
+	}
+	return ok;
+}

@@ -1,0 +1,349 @@
+/*-------------------------------------------------------------------------
+ *
+ * keeper.c
+ *	  The housekeeping thread: one for all pools of the process.
+ *
+ * It keeps time (idle timeout, lifetime, minimum size, retries, reports,
+ * knocks) and carries the reports.  It waits in poll() only: for a kick, for
+ * the sockets of reports in flight, for the next timer.  Whatever blocks it
+ * gives to helpers.
+ *
+ * It lives while pools do.  If it cannot be made, waiters look after themselves
+ * (acquire.c), and there are no reports.
+ *
+ * Each round takes a reference to every pool; with the pool's lock it finds out
+ * what is due, and remembers in keeper_due when it wants to look again, so that
+ * others know whether a kick is needed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define LOOK_US 10000000
+
+static struct
+{
+	pthread_mutex_t lock; /* starting and ending */
+	atomic_bool running;
+	_Atomic int kick; /* eventfd; -1: none yet */
+} keeper = { .lock = PTHREAD_MUTEX_INITIALIZER, .kick = -1 };
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Close what has been idle, or has lived, for too long.  Returns when to look again. */
+static int64_t
+expire(Pool *pool, Work *work, int64_t now)
+{
+	int64_t idle_timeout = pool->options.idle_timeout_ms * 1000;
+	int64_t due = INT64_MAX;
+
+	for (Slot *slot = pool->oldest, *newer; slot; slot = newer)
+	{
+		int spare = pqp_size(pool) - pool->count[SLOT_CLOSING] - pool->min_size;
+		int64_t end = slot->retire_at;
+
+		newer = slot->newer;
+		if (idle_timeout > 0 && spare > 0)
+			end = earlier(end, slot->idle_since + idle_timeout);
+		if (end > now)
+			due = earlier(due, end);
+		else
+		{
+			pqp_idle_remove(slot);
+			pqp_retire(slot, work);
+		}
+	}
+	return due;
+}
+
+/* An idle connection that is to be looked at, borrowed; NULL: none is left. */
+static Slot *
+borrow_unseen(Pool *pool)
+{
+	Slot *slot;
+
+	pthread_mutex_lock(&pool->lock);
+	slot = pool->newest;
+	while (slot && slot->look == pool->look)
+		slot = slot->older;
+	if (slot)
+	{
+		pqp_idle_borrow(slot);
+		slot->look = pool->look;
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return slot;
+}
+
+/*
+ * Look at all of them: after one has died, and now and then, so that the dead
+ * do not fill up the pool's minimum.
+ */
+static void
+look_at_idle(Pool *pool)
+{
+	Slot *slot;
+
+	while ((slot = borrow_unseen(pool)) != NULL)
+	{
+		bool alive = pqp_alive(slot);
+		int64_t now = pqp_now();
+		Work work = { 0 };
+
+		pthread_mutex_lock(&pool->lock);
+		pqp_idle_bring_back(slot);
+		if (alive)
+			pqp_put_back(slot, &work, now);
+		else
+		{
+			pool->counters.found_dead++;
+			pqp_server_ended(pool, &work, now);
+			pqp_retire(slot, &work);
+		}
+		pqp_pump(pool, &work, now);
+		pqp_unlock(pool, &work);
+	}
+}
+
+/*
+ * What is due in this pool? *knock: a knock is, and a reference to the pool was
+ * taken for it.
+ */
+static void
+tick(Pool *pool, int64_t now, bool *knock, bool *bye)
+{
+	Work work = { 0 };
+	int64_t due;
+
+	pthread_mutex_lock(&pool->lock);
+	pool->keeper_due = INT64_MAX;
+	due = expire(pool, &work, now);
+	if (pool->newest)
+	{
+		if (now - pool->looked_at >= LOOK_US)
+		{
+			pool->looked_at = now;
+			pool->look++;
+			pqp_nudge(pool, &work, now);
+		}
+		due = earlier(due, pool->looked_at + LOOK_US);
+	}
+	pqp_pump(pool, &work, now); /* may nudge: a retry */
+	if (pqp_report_due(pool, now) <= now)
+		(void) pqp_report_begin(pool, &work, now);
+	*knock = pqp_knock_due(pool, now) <= now;
+	if (*knock)
+	{
+		*bye = pool->closed;
+		if (!*bye)
+			pool->refs++;
+		pool->link.bye_pending =
+			false; /* its reference is the knock's now; once is enough, heard or not */
+		pool->link.knocking = true;
+		pool->link.knocked_at = now;
+	}
+	/* a report that is due but has no connection is begun when one is given back */
+	if (pqp_report_due(pool, now) > now)
+		due = earlier(due, pqp_report_due(pool, now));
+	due = earlier(due, pqp_knock_due(pool, now));
+	pool->keeper_due = earlier(pool->keeper_due, due);
+	work.kick = false; /* it is us */
+	pqp_unlock(pool, &work);
+}
+
+static int64_t
+due_of(Pool *pool)
+{
+	int64_t due;
+
+	pthread_mutex_lock(&pool->lock);
+	due = pool->report.slot ? pool->report.deadline : pool->keeper_due;
+	due = earlier(due, pool->keeper_due);
+	pthread_mutex_unlock(&pool->lock);
+	return due;
+}
+
+/* A report in flight: which socket to wait for?  -1: none. */
+static int
+socket_of(Pool *pool)
+{
+	bool any;
+
+	pthread_mutex_lock(&pool->lock);
+	any = pool->report.slot != NULL;
+	pthread_mutex_unlock(&pool->lock);
+	return any ? PQsocket(pool->report.slot->conn) : -1;
+}
+
+static void
+drain_kicks(void)
+{
+	uint64_t count;
+
+	(void) !read(atomic_load(&keeper.kick), &count, sizeof(count));
+}
+
+/* Sleep until something is due; then move on the reports whose sockets are ready. */
+static void
+wait_and_run(Pool **pools, struct pollfd *polls, int n, int64_t due)
+{
+	polls[n] = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
+	if (poll(polls, (nfds_t) n + 1, pqp_poll_ms(due)) < 0)
+		return;
+	if (polls[n].revents)
+		drain_kicks();
+	for (int i = 0; i < n; i++)
+		if (polls[i].fd >= 0)
+			(void) pqp_report_run(pools[i], polls[i].revents != 0);
+}
+
+static void
+round_of(Pool **pools, struct pollfd *polls, int n, int64_t due)
+{
+	for (int i = 0; i < n; i++)
+	{
+		bool knock, bye;
+
+		look_at_idle(pools[i]);
+		tick(pools[i], pqp_now(), &knock, &bye);
+		if (knock)
+			pqp_knock(pools[i], bye);
+		(void) pqp_report_run(pools[i], false);
+		polls[i] = (struct pollfd){ .fd = socket_of(pools[i]), .events = POLLIN };
+		due = earlier(due, due_of(pools[i]));
+	}
+	wait_and_run(pools, polls, n, due);
+	for (int i = 0; i < n; i++)
+		pqp_unref(pools[i]);
+}
+
+/* Nothing to keep any more?  Then it is over, unless a pool comes at this moment. */
+static bool
+may_end(void)
+{
+	bool end;
+
+	pqp_registry_lock();
+	end = pqp_registry_is_empty();
+	if (end)
+		atomic_store(&keeper.running, false);
+	pqp_registry_unlock();
+	return end;
+}
+
+static void *
+keeper_main(void *arg)
+{
+	Pool **pools = NULL;
+	struct pollfd *polls = NULL;
+	int capacity = 0, room = 0;
+
+	(void) arg;
+	(void) pthread_setname_np(pthread_self(), "pqpool-keeper");
+	for (;;)
+	{
+		int64_t due = INT64_MAX;
+		int n;
+
+		if (!pqp_registry_sweep(pqp_now(), &due) && may_end())
+			break;
+		n = pqp_registry_visit(&pools, &capacity);
+		if (n + 1 > room)
+		{
+			struct pollfd *grown = realloc(polls, (size_t) (capacity + 1) * sizeof(*grown));
+
+			if (grown)
+			{
+				polls = grown;
+				room = capacity + 1;
+			}
+		}
+		for (; n + 1 > room && n > 0; n--)
+			pqp_unref(pools[n - 1]);
+		if (room > 0)
+			round_of(pools, polls, n, due);
+	}
+	free(pools);
+	free(polls);
+	return NULL;
+}
+
+bool
+pqp_keeper_running(void)
+{
+	return atomic_load_explicit(&keeper.running, memory_order_acquire);
+}
+
+static bool
+have_kick(void)
+{
+	if (atomic_load(&keeper.kick) < 0)
+		atomic_store(&keeper.kick, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	return atomic_load(&keeper.kick) >= 0;
+}
+
+/* Start it if it does not run.  False: it cannot be. */
+bool
+pqp_keeper_ensure(void)
+{
+	bool ok = true;
+
+	if (pqp_keeper_running())
+		return true;
+	pthread_mutex_lock(&keeper.lock);
+	if (!pqp_keeper_running())
+	{
+		atomic_store(&keeper.running, true);
+		ok = have_kick() && pqp_thread_start(keeper_main, NULL);
+		if (!ok)
+			atomic_store(&keeper.running, false);
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	return ok;
+}
+
+void
+pqp_keeper_kick(void)
+{
+	uint64_t one = 1;
+	int fd = atomic_load(&keeper.kick);
+	int old;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	if (fd >= 0)
+		(void) !write(fd, &one, sizeof(one));
+	(void) pthread_setcancelstate(old, NULL);
+}
+
+void
+pqp_keeper_lock(void)
+{
+	pthread_mutex_lock(&keeper.lock);
+}
+
+void
+pqp_keeper_unlock(void)
+{
+	pthread_mutex_unlock(&keeper.lock);
+}
+
+/* The descriptor is shared with the parent's. */
+void
+pqp_keeper_forked(void)
+{
+	if (atomic_load(&keeper.kick) >= 0)
+		(void) close(atomic_load(&keeper.kick));
+	atomic_store(&keeper.kick, -1);
+	atomic_store(&keeper.running, false);
+}

@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * open.c
+ *	  Making connections: deadline, reasons for failure, backoff.
+ *
+ * A slot was reserved before (state OPENING), so it counts while it is being
+ * opened.  Afterwards it goes to the first waiter, or becomes idle; if opening
+ * failed its place is given back and the reason kept with the pool, so that
+ * those who wait can be told.
+ *
+ * After a failure nobody tries again before pool->retry_at, which doubles up to
+ * BACKOFF_MAX_US, and then one at a time, until one attempt succeeds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BACKOFF_MIN_US 50000
+#define BACKOFF_MAX_US 2000000
+#define OPTIONS_SIZE 4096
+
+/* How long may one attempt take, whoever waits for it? */
+int64_t
+pqp_open_deadline(const PoolOptions *options)
+{
+	int64_t ms = options->acquire_timeout_ms;
+
+	if (ms >= 0 && ms < 5000)
+		ms = 5000;
+	if (ms < 0 || ms > 60000)
+		ms = 60000;
+	return pqp_deadline(pqp_now(), ms);
+}
+
+/* What goes into the startup options.  False: no identity is to be sent. */
+bool
+pqp_identity(Pool *pool, char *buf, size_t size, bool knock)
+{
+	bool refused;
+
+	pthread_mutex_lock(&pool->lock);
+	refused = pool->link.refused;
+	pthread_mutex_unlock(&pool->lock);
+	if (refused || pool->id[0] == '\0')
+		return false;
+	return pqp_link_identity(buf, size, pool->options.user_options, pool->options.name, pool->id,
+							 pqp_obeys(pool), pool->options.report, knock) > 0;
+}
+
+/* Go on until it is connected, has failed, or the deadline has passed. */
+static bool
+poll_connect(PGconn *conn, int64_t deadline, Failure *failure)
+{
+	PostgresPollingStatusType want = PGRES_POLLING_WRITING;
+
+	while (want != PGRES_POLLING_OK && want != PGRES_POLLING_FAILED)
+	{
+		struct pollfd wait = { .fd = PQsocket(conn),
+							   .events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT };
+		int n = poll(&wait, 1, pqp_poll_ms(deadline));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+		{
+			char text[512];
+
+			(void) snprintf(text, sizeof(text),
+							"connection to server at \"%s\", port %s: no answer in time",
+							PQhost(conn) ? PQhost(conn) : "", PQport(conn) ? PQport(conn) : "");
+			pqp_failure_set(failure, PQPOOL_SERVER_DOWN, text);
+			return false;
+		}
+		want = PQconnectPoll(conn);
+	}
+	if (want == PGRES_POLLING_OK)
+		return true;
+	pqp_failure_of_connect(failure, conn);
+	return false;
+}
+
+/* libpq's parameters with our "options" added, as two arrays in one allocation. */
+static const char **
+parameters(const PoolOptions *options, const char *startup)
+{
+	size_t n = (size_t) options->nparams + 2;
+	const char **keywords = malloc(2 * n * sizeof(char *));
+	const char **values;
+
+	if (!keywords)
+		return NULL;
+	values = keywords + n;
+	memcpy(keywords, options->keywords, (size_t) options->nparams * sizeof(char *));
+	memcpy(values, options->values, (size_t) options->nparams * sizeof(char *));
+	keywords[n - 2] = startup[0] ? "options" : NULL;
+	values[n - 2] = startup[0] ? startup : NULL;
+	keywords[n - 1] = values[n - 1] = NULL;
+	return keywords;
+}
+
+/*
+ * Connect. identity: the whole startup options, or NULL for the user's own.
+ * NULL: *failure says why not. half_open, if not NULL, points to the connection
+ * meanwhile.
+ */
+PGconn *
+pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline, PGconn **half_open,
+			Failure *failure)
+{
+	const char **keywords = parameters(options, identity ? identity : options->user_options);
+	PGconn *conn = NULL;
+	int old;
+
+	failure->code = PQPOOL_OK;
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	if (keywords)
+		conn = pqp_connect_start(keywords, keywords + options->nparams + 2);
+	free(keywords);
+	if (!conn)
+		pqp_failure_set(failure, PQPOOL_OUT_OF_MEMORY, "out of memory");
+	else
+	{
+		if (half_open)
+			*half_open = conn;
+		/* else the SQLSTATE of a refusal is not to be had */
+		(void) PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
+		if (PQstatus(conn) == CONNECTION_BAD)
+			pqp_failure_of_connect(failure, conn);
+		else if (poll_connect(conn, deadline, failure))
+			(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+		if (half_open)
+			*half_open = NULL;
+		if (failure->code != PQPOOL_OK)
+		{
+			PQfinish(conn);
+			conn = NULL;
+		}
+	}
+	(void) pthread_setcancelstate(old, NULL);
+	return conn;
+}
+
+/* Is it a proxy that does not know what to do with options? */
+static bool
+is_proxy_refusal(const Failure *failure)
+{
+	return strstr(failure->text, "unsupported startup parameter") != NULL ||
+		   strstr(failure->text, "does not support command-line options") != NULL;
+}
+
+static PGconn *
+connect_slot(Slot *slot, int64_t deadline, Failure *failure)
+{
+	Pool *pool = slot->pool;
+	char identity[OPTIONS_SIZE];
+	PGconn *conn;
+
+	if (!pqp_identity(pool, identity, sizeof(identity), false))
+		return pqp_connect(&pool->options, NULL, deadline, &slot->half_open, failure);
+	conn = pqp_connect(&pool->options, identity, deadline, &slot->half_open, failure);
+	if (conn || !is_proxy_refusal(failure))
+		return conn;
+	pthread_mutex_lock(&pool->lock);
+	pool->link.refused = true;
+	pthread_mutex_unlock(&pool->lock);
+	return pqp_connect(&pool->options, NULL, deadline, &slot->half_open, failure);
+}
+
+static void
+failed(Slot *slot, const Failure *failure)
+{
+	Pool *pool = slot->pool;
+	Work work = { 0 };
+	int64_t now = pqp_now();
+	int64_t backoff;
+
+	pthread_mutex_lock(&pool->lock);
+	pool->count[SLOT_OPENING]--;
+	pool->slots[slot->index] = NULL;
+	pool->counters.open_failures++;
+	pool->spare_wanted = false;
+	pool->failure = *failure;
+	if (pool->failures_in_a_row++ == 0)
+		pool->failing_since = now;
+	backoff = BACKOFF_MIN_US << (pool->failures_in_a_row < 7 ? pool->failures_in_a_row - 1 : 6);
+	if (backoff > BACKOFF_MAX_US)
+		backoff = BACKOFF_MAX_US;
+	pool->retry_at = now + (int64_t) ((double) backoff * (0.75 + 0.5 * pqp_random()));
+	if (pool->watchers > 0)
+		pthread_cond_broadcast(&pool->changed);
+	if (pqp_hopeless(pool, now))
+		pqp_fail_waiters(pool, &work, failure->code);
+	pqp_pump(pool, &work, now);
+	pqp_unlock(pool, &work);
+	free(slot);
+	pqp_unref(pool);
+}
+
+/*
+ * The user has closed a connection that was lent to him, and malloc has given
+ * us its address.
+ */
+static void
+lost(Slot *slot)
+{
+	Work work = { 0 };
+
+	if (!slot->pool)
+		return; /* a thread's own: it will notice */
+	pthread_mutex_lock(&slot->pool->lock);
+	slot->lost = true;
+	slot->pool->counters.finished++;
+	if (slot->state == SLOT_IN_USE)
+		pqp_retire(slot, &work);
+	pqp_unlock(slot->pool, &work);
+}
+
+/* True: the borrower has it.  False: it has gone its way without him. */
+static bool
+opened(Slot *slot, PGconn *conn, int64_t began, const Borrower *borrower)
+{
+	Pool *pool = slot->pool;
+	Work work = { 0 };
+	int64_t now = pqp_now();
+	const char *text;
+	Slot *stale;
+	bool lend;
+
+	slot->conn = conn;
+	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
+	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
+	slot->backend_pid = PQbackendPID(conn);
+	slot->opened_at = slot->alive_at = slot->idle_since = now;
+	slot->retire_at = INT64_MAX;
+	if (pool->options.max_lifetime_ms > 0)
+		slot->retire_at = now + (int64_t) ((double) pool->options.max_lifetime_ms * 1000 *
+										   (1 - 0.1 * pqp_random()));
+	text = pqp_text(slot);
+	stale = pqp_lookup_add(slot);
+	if (stale)
+		lost(stale);
+
+	pthread_mutex_lock(&pool->lock);
+	pool->counters.opened++;
+	pool->spare_wanted = false;
+	pool->failure.code = PQPOOL_OK;
+	pool->failures_in_a_row = 0;
+	pool->retry_at = 0;
+	slot->suspicion = pool->suspicion;
+	slot->look = pool->look;
+	pqp_connected(pool, slot->serial, text, began);
+	lend = borrower && !pool->closed;
+	if (lend)
+		pqp_lend(slot, borrower, now, now);
+	else
+		pqp_put_back(slot, &work, now);
+	pqp_pump(pool, &work, now);
+	pqp_unlock(pool, &work);
+	return lend;
+}
+
+/*
+ * Open a reserved slot. borrower: for the caller; NULL: for whoever waits.
+ * True: the borrower has it.  False: he has nothing, and the slot must not be
+ * touched any more.
+ */
+bool
+pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower)
+{
+	int64_t began = pqp_boottime();
+	Failure failure;
+	PGconn *conn = connect_slot(slot, deadline, &failure);
+
+	if (conn)
+		return opened(slot, conn, began, borrower);
+	failed(slot, &failure);
+	return false;
+}
+
+void
+pqp_open_task(Task *task)
+{
+	Slot *slot = (Slot *) task;
+
+	(void) pqp_open_slot(slot, pqp_open_deadline(&slot->pool->options), NULL);
+}

@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * registry.c
+ *	  All pools of the process, and the graveyard.
+ *
+ * A pool is listed from its opening until its last reference goes, which may be
+ * long after it was closed: loans may still be out.  Then it is buried, and
+ * freed after GRAVE_US, by the keeper.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <stdlib.h>
+
+#define GRAVE_US 1000000
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Pool *pools;
+static Pool *graves;
+static int npools;
+
+void
+pqp_registry_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void
+pqp_registry_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+bool
+pqp_registry_is_empty(void)
+{
+	return !pools && !graves;
+}
+
+/* With the lock held; go on by ->next. */
+Pool *
+pqp_registry_first(void)
+{
+	return pools;
+}
+
+void
+pqp_registry_add(Pool *pool)
+{
+	pthread_mutex_lock(&lock);
+	pool->next = pools;
+	pool->listed = true;
+	pools = pool;
+	npools++;
+	pthread_mutex_unlock(&lock);
+}
+
+/* The last reference is gone. */
+void
+pqp_registry_bury(Pool *pool)
+{
+	pthread_mutex_lock(&lock);
+	for (Pool **link = &pools; *link; link = &(*link)->next)
+		if (*link == pool)
+		{
+			*link = pool->next;
+			pool->listed = false;
+			npools--;
+			break;
+		}
+	pool->buried_at = pqp_now();
+	pool->next = graves;
+	graves = pool;
+	pthread_mutex_unlock(&lock);
+}
+
+/*
+ * Free the pools that have lain long enough. *next becomes the time of the next
+ * one, if that is earlier.  False: nothing is listed or buried any more.
+ */
+bool
+pqp_registry_sweep(int64_t now, int64_t *next)
+{
+	Pool *due = NULL;
+	bool any;
+
+	pthread_mutex_lock(&lock);
+	for (Pool **link = &graves; *link;)
+	{
+		Pool *pool = *link;
+
+		if (pool->buried_at + GRAVE_US <= now)
+		{
+			*link = pool->next;
+			pool->next = due;
+			due = pool;
+			continue;
+		}
+		if (pool->buried_at + GRAVE_US < *next)
+			*next = pool->buried_at + GRAVE_US;
+		link = &pool->next;
+	}
+	any = pools || graves;
+	pthread_mutex_unlock(&lock);
+
+	while (due)
+	{
+		Pool *pool = due;
+
+		due = pool->next;
+		pqp_pool_free(pool);
+	}
+	return any;
+}
+
+/*
+ * Take a reference to each pool and put them into *visit, which grows as
+ * needed.  Returns how many; without memory, as many as there was room for.
+ */
+int
+pqp_registry_visit(Pool ***visit, int *capacity)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&lock);
+	if (npools > *capacity)
+	{
+		Pool **grown = realloc(*visit, sizeof(Pool *) * (size_t) npools);
+
+		if (grown)
+		{
+			*visit = grown;
+			*capacity = npools;
+		}
+	}
+	for (Pool *pool = pools; pool && n < *capacity; pool = pool->next)
+	{
+		bool alive;
+
+		pthread_mutex_lock(&pool->lock);
+		alive = pool->refs > 0; /* else it is about to be buried */
+		if (alive)
+			pool->refs++;
+		pthread_mutex_unlock(&pool->lock);
+		if (alive)
+			(*visit)[n++] = pool;
+	}
+	pthread_mutex_unlock(&lock);
+	return n;
+}

@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * thread.c
+ *	  What the library knows of each thread, and the end of a thread.
+ *
+ * Made when a thread first borrows or enters a scope; freed by the key's
+ * destructor, which runs after the destructors of C++ thread_local objects, so
+ * that those may still give connections back.  Not run for threads that are
+ * alive when the process exits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+
+#include "internal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static pthread_key_t key;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static bool key_made;
+
+static void
+thread_ends(void *arg)
+{
+	Thread *thread = arg;
+
+	pqp_after_fork();
+	/* what we call may ask who it is */
+	(void) pthread_setspecific(key, thread);
+	if (thread->bound > 0)
+		pqp_abandon(thread);
+	pqp_scope_unwind(thread, 0);
+	pqp_own_close(thread);
+	(void) pthread_setspecific(key, NULL);
+	free(thread->scopes);
+	free(thread);
+}
+
+static void
+make_key(void)
+{
+	key_made = pthread_key_create(&key, thread_ends) == 0;
+}
+
+Thread *
+pqp_thread_if_any(void)
+{
+	(void) pthread_once(&key_once, make_key);
+	return key_made ? pthread_getspecific(key) : NULL;
+}
+
+/* NULL: out of memory, or of keys. */
+Thread *
+pqp_thread(void)
+{
+	Thread *thread = pqp_thread_if_any();
+
+	if (thread || !key_made)
+		return thread;
+	thread = calloc(1, sizeof(*thread));
+	if (!thread)
+		return NULL;
+	thread->serial = pqp_next_serial();
+	thread->tid = gettid();
+	if (pthread_setspecific(key, thread) != 0)
+	{
+		free(thread);
+		return NULL;
+	}
+	return thread;
+}
+
+/* Take back what a thread that ends still holds; rolled back by a helper. */
+static void
+abandon_in(Pool *pool, const Thread *thread)
+{
+	Work work = { 0 };
+
+	pthread_mutex_lock(&pool->lock);
+	for (int i = 0; i < pool->nslots; i++)
+	{
+		Slot *slot = pool->slots[i];
+
+		if (!slot || slot->state != SLOT_IN_USE || !slot->bound ||
+			slot->last_thread != thread->serial)
+			continue;
+		pool->counters.abandoned++;
+		slot->bound = false;
+		pqp_claim(slot);
+		slot->task.next = (Task *) work.reset;
+		work.reset = slot;
+	}
+	pqp_unlock(pool, &work);
+}
+
+void
+pqp_abandon(Thread *thread)
+{
+	Pool **pools = NULL;
+	int capacity = 0;
+	int n = pqp_registry_visit(&pools, &capacity);
+
+	for (int i = 0; i < n; i++)
+	{
+		abandon_in(pools[i], thread);
+		pqp_unref(pools[i]);
+	}
+	free(pools);
+}
