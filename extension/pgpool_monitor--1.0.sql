@@ -290,12 +290,12 @@ COMMENT ON COLUMN pgpool_monitor.info.last_round IS 'when the last one was; NULL
 COMMENT ON COLUMN pgpool_monitor.info.max_connections IS 'as set';
 COMMENT ON COLUMN pgpool_monitor.info.reserved IS 'of these, reserved for superusers and by reserved_connections';
 COMMENT ON COLUMN pgpool_monitor.info.headroom IS 'of these, never given to pools';
-COMMENT ON COLUMN pgpool_monitor.info.outside IS 'of these, taken by connections that follow nothing; the largest of late';
+COMMENT ON COLUMN pgpool_monitor.info.outside IS 'of these, taken by connections that follow nothing; the largest of late; NULL while the mode is off, as are the next three';
 COMMENT ON COLUMN pgpool_monitor.info.capacity IS 'what is left to share out; may be negative';
 COMMENT ON COLUMN pgpool_monitor.info.held IS 'sessions of pools that are shared with, in the last round';
 COMMENT ON COLUMN pgpool_monitor.info.occupied IS 'the larger of held and of what each instance may still believe, summed, in the last round';
 COMMENT ON COLUMN pgpool_monitor.info.held_peak IS 'largest value of held in any round';
-COMMENT ON COLUMN pgpool_monitor.info.excess_peak IS 'most by which held was above capacity in any round; 0: never';
+COMMENT ON COLUMN pgpool_monitor.info.excess_peak IS 'most by which held was above capacity in any round: by first sessions of newcomers, or by capacity that others took; up to the headroom that is as it should be';
 COMMENT ON COLUMN pgpool_monitor.info.allotments IS 'allotments published';
 COMMENT ON COLUMN pgpool_monitor.info.report_interval_time IS 'milliseconds between reports that instances are asked for';
 COMMENT ON COLUMN pgpool_monitor.info.lease_time IS 'milliseconds that an allotment holds without an answer';

@@ -90,6 +90,7 @@ init_atomics(Registry *r)
 	pg_atomic_init_u64(&r->reports_ignored, 0);
 	pg_atomic_init_u64(&r->reports_rejected, 0);
 	pg_atomic_init_u64(&r->attach_refused, 0);
+	pg_atomic_init_flag(&r->refusal_logged);
 	for (int i = 0; i < pgpm_max_instances; i++)
 		pg_atomic_init_u64(&r->instances[i].publication, 0);
 }
@@ -232,6 +233,14 @@ instance_silent(const InstanceSlot *instance, int64 now)
 	return now - Max(last, instance->last_seen) > patience;
 }
 
+bool
+instance_vanished(const InstanceSlot *instance)
+{
+	/* not those being opened or closed: these come and go without a word */
+	return instance->held == 0 && instance->knocks == 0 && instance->reported && !instance->bye &&
+		   (instance->report.in_use > 0 || instance->report.idle > 0);
+}
+
 int64
 registry_instance_timeout(void)
 {
@@ -241,6 +250,7 @@ registry_instance_timeout(void)
 static void
 renew_lease(InstanceSlot *instance, int64 now)
 {
+	instance->lease_from = now;
 	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
 }
 
@@ -327,35 +337,6 @@ find_free(const uint64 *hashes, int n)
 	return -1;
 }
 
-static int
-find_or_add_pool(const Identity *who)
-{
-	uint64 hash = hash_of(who->pool, ((uint64) who->role << 32) | who->database);
-	int i = find_pool(who, hash);
-	PoolSlot *pool;
-
-	if (i >= 0)
-		return i;
-	i = find_free(registry->pool_hashes, pgpm_max_pools);
-	if (i < 0)
-		return -1;
-	pool = &registry->pools[i];
-	memset(pool, 0, sizeof(*pool));
-	pool->role = who->role;
-	pool->database = who->database;
-	strlcpy(pool->name, who->pool, NAME_LEN);
-	strlcpy(pool->role_name, who->role_name, NAMEDATALEN);
-	strlcpy(pool->database_name, who->database_name, NAMEDATALEN);
-	/* until the worker has looked at it */
-	pool->rule = -1;
-	pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
-	pool->weight = 1;
-	pool->ceiling = -1;
-	registry->pool_hashes[i] = hash;
-	registry->npools++;
-	return i;
-}
-
 static void
 drop_pool_if_empty(int i)
 {
@@ -377,6 +358,64 @@ drop_instance(int i)
 	drop_pool_if_empty(instance->pool);
 }
 
+/*
+ * In a full table an instance that holds nothing makes room: the one silent
+ * for longest; with_pool: of those whose pool goes with them.
+ */
+static int
+evict_instance(bool with_pool)
+{
+	int oldest = -1;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+		const PoolSlot *pool = &registry->pools[instance->pool];
+		bool shares = instance_shares(instance, pool);
+
+		if (registry->instance_hashes[i] == 0 || (with_pool && pool->ninstances > 1))
+			continue;
+		if (instance->held > 0 || instance->knocks > 0 || (shares && believed_limit(instance) > 0))
+			continue;
+		if (oldest < 0 || instance->last_seen < registry->instances[oldest].last_seen)
+			oldest = i;
+	}
+	if (oldest >= 0)
+		drop_instance(oldest);
+	return oldest;
+}
+
+static int
+find_or_add_pool(const Identity *who)
+{
+	uint64 hash = hash_of(who->pool, ((uint64) who->role << 32) | who->database);
+	int i = find_pool(who, hash);
+	PoolSlot *pool;
+
+	if (i >= 0)
+		return i;
+	i = find_free(registry->pool_hashes, pgpm_max_pools);
+	if (i < 0 && evict_instance(true) >= 0)
+		i = find_free(registry->pool_hashes, pgpm_max_pools);
+	if (i < 0)
+		return -1;
+	pool = &registry->pools[i];
+	memset(pool, 0, sizeof(*pool));
+	pool->role = who->role;
+	pool->database = who->database;
+	strlcpy(pool->name, who->pool, NAME_LEN);
+	strlcpy(pool->role_name, who->role_name, NAMEDATALEN);
+	strlcpy(pool->database_name, who->database_name, NAMEDATALEN);
+	/* until the worker has looked at it */
+	pool->rule = -1;
+	pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
+	pool->weight = 1;
+	pool->ceiling = -1;
+	registry->pool_hashes[i] = hash;
+	registry->npools++;
+	return i;
+}
+
 static int
 find_instance(const Identity *who, int pool, uint64 hash)
 {
@@ -389,27 +428,6 @@ find_instance(const Identity *who, int pool, uint64 hash)
 			return i;
 	}
 	return -1;
-}
-
-/* In a full table an instance that holds nothing makes room: the one silent for longest. */
-static int
-evict_instance(void)
-{
-	int oldest = -1;
-
-	for (int i = 0; i < pgpm_max_instances; i++)
-	{
-		const InstanceSlot *instance = &registry->instances[i];
-		bool shares = instance_shares(instance, &registry->pools[instance->pool]);
-
-		if (instance->held > 0 || instance->knocks > 0 || (shares && believed_limit(instance) > 0))
-			continue;
-		if (oldest < 0 || instance->last_seen < registry->instances[oldest].last_seen)
-			oldest = i;
-	}
-	if (oldest >= 0)
-		drop_instance(oldest);
-	return oldest;
 }
 
 static void
@@ -447,7 +465,7 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 	registry->pools[pool].ninstances++;
 	i = find_free(registry->instance_hashes, pgpm_max_instances);
 	if (i < 0)
-		i = evict_instance();
+		i = evict_instance(false);
 	if (i < 0)
 	{
 		registry->pools[pool].ninstances--;
@@ -679,8 +697,13 @@ registry_set_terms(uint32 lease, uint32 interval, uint32 retry)
 
 	/* a client that hears of a longer lease counts it from the last report that it has sent already */
 	for (int i = 0; lease > old && i < pgpm_max_instances; i++)
+	{
+		InstanceSlot *instance = &registry->instances[i];
+
 		if (registry->instance_hashes[i] != 0)
-			registry->instances[i].lease_until += INT64CONST(1000) * (lease - old);
+			instance->lease_until =
+				Max(instance->lease_until, instance->lease_from + INT64CONST(1000) * lease);
+	}
 	LWLockRelease(registry->lock);
 }
 

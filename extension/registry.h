@@ -34,6 +34,9 @@
  *	publication one after the other: the text can mix two states.  A later generation or publication
  *	follows in any case, with a higher epoch, and is delivered with the session's next command.
  *	Counters of ignored and rejected reports are bumped without the lock.
+ *	A newcomer whose rule names a mode is told what the global mode says until the worker's next
+ *	round, which its coming sets off.  A mode that goes down and up again between two rounds
+ *	is not seen by the worker; it then overlooks what clients opened in that moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -124,7 +127,8 @@ typedef struct InstanceSlot
 	uint64 ack_needed;			  /* an acknowledged epoch of at least this has taken it over */
 	bool acked;
 	int granted;	   /* largest limit that the client may still believe; 0 while none was set */
-	int64 lease_until; /* pgpm_now() */
+	int64 lease_from;  /* pgpm_now() of the last attach or report */
+	int64 lease_until; /* the same and the longest lease that was told since */
 	bool bye;		   /* opens nothing any more */
 
 	/* last report; zeros until there is one */
@@ -186,6 +190,7 @@ typedef struct Registry
 	pg_atomic_uint64 reports_ignored;
 	pg_atomic_uint64 reports_rejected;
 	pg_atomic_uint64 attach_refused; /* sessions that found a table full */
+	pg_atomic_flag refusal_logged;	 /* the log has been told of the first */
 
 	/* the rest under the lock */
 	uint64 last_epoch; /* of all instances, so that a slot used again does not fall behind */
@@ -194,8 +199,8 @@ typedef struct Registry
 	int npools;
 
 	uint32 rules_version; /* of the newest set; the worker's alone */
-	int worker_pid;		 /* 0: none */
-	Latch *worker_latch; /* stays valid, for it lives in a PGPROC */
+	int worker_pid;		  /* 0: none */
+	Latch *worker_latch;  /* stays valid, for it lives in a PGPROC */
 	RoundFigures round;
 	char rules_error[256]; /* of the last reload; empty: none */
 
@@ -271,6 +276,12 @@ extern bool instance_shares(const InstanceSlot *instance, const PoolSlot *pool);
 
 /* Does the instance tell its state from time to time, and is its last word older than it should be? */
 extern bool instance_silent(const InstanceSlot *instance, int64 now);
+
+/*
+ * It holds nothing, and its last word was that it did: whoever said that is
+ * gone, or will say something else when he is back.
+ */
+extern bool instance_vanished(const InstanceSlot *instance);
 
 typedef struct Target
 {

@@ -283,7 +283,7 @@ static void
 complain_of_full_table(void)
 {
 	/* once: a server that is short of room must not also be short of disk */
-	if (pg_atomic_read_u64(&registry->attach_refused) == 1)
+	if (pg_atomic_test_set_flag(&registry->refusal_logged))
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					  errmsg("pgpool_monitor has no room for another pool instance"),
 					  errdetail("This and further sessions are not attached; they are counted in "

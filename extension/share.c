@@ -45,8 +45,9 @@ typedef struct Member
 	Target target; /* begins as what is published */
 	int pool;
 	bool follows;
-	bool shares; /* follows, and its pool is shared with */
+	bool shares;  /* follows, and its pool is shared with */
 	bool expired; /* silent for longer than its lease */
+	bool vanished;
 	bool bye;
 	int held;
 	int occupancy;
@@ -235,6 +236,7 @@ copy_instance(int slot, int64 now)
 	member->follows = instance->follows;
 	member->shares = instance_shares(instance, pool);
 	member->expired = now > instance->lease_until;
+	member->vanished = instance_vanished(instance);
 	member->bye = instance->bye;
 	member->held = instance->held;
 	member->occupancy = instance_occupancy(instance);
@@ -351,8 +353,9 @@ smooth_outside(int outside, int64 now)
 static bool
 takes_part(const Member *member)
 {
-	/* who has nothing and has said nothing for a lease needs nothing */
-	return member->shares && !member->bye && !(member->expired && member->held == 0);
+	/* who holds nothing, and is gone or has said nothing for a lease, needs nothing */
+	return member->shares && !member->bye && !member->vanished &&
+		   !(member->expired && member->held == 0);
 }
 
 /* The most that it makes sense to give. */
@@ -563,11 +566,16 @@ publish_targets(int capacity)
 
 /*---- the round ----*/
 
+/*
+ * In whole multiples of what is set: every change is told to every session, so
+ * that it must not change with each instance that comes or goes.
+ */
 static void
 set_terms(void)
 {
 	uint32 fleet = (uint32) nmembers * 1000 / REPORTS_PER_SECOND;
-	uint32 interval = Max((uint32) pgpm_report_interval, fleet);
+	uint32 set = (uint32) pgpm_report_interval;
+	uint32 interval = Max(1, (fleet + set - 1) / set) * set;
 
 	registry_set_terms(Max((uint32) pgpm_lease, LEASE_INTERVALS * interval), interval,
 					   pgpm_retry_interval);
@@ -613,7 +621,8 @@ share_round(int64 now)
 	set_terms();
 	outside = count_outside(now);
 	unshared = count_unshared();
-	capacity = base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now) - unshared;
+	capacity =
+		base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now) - unshared;
 	record(outside + unshared, capacity);
 	find_fair_shares(capacity);
 	publish_targets(capacity);

@@ -324,12 +324,15 @@ add_report(PoolSums *sums, const InstanceSlot *instance)
 	const Report *report = &instance->report;
 
 	sums->reported++;
-	add_int(&sums->in_use, report->in_use);
-	add_int(&sums->idle, report->idle);
-	add_int(&sums->waiting, report->waiting);
-	add_int(&sums->leaks, report->leaks);
 	add_bigint(&sums->timeouts, report->timeouts);
-	add_int(&sums->demand, instance_demand(instance));
+	if (!instance_vanished(instance))
+	{
+		add_int(&sums->in_use, report->in_use);
+		add_int(&sums->idle, report->idle);
+		add_int(&sums->waiting, report->waiting);
+		add_int(&sums->leaks, report->leaks);
+		add_int(&sums->demand, instance_demand(instance));
+	}
 	if (!report->has_max)
 		sums->max_size = -1;
 	else if (sums->max_size >= 0)
@@ -344,7 +347,7 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 
 	sums->instances++;
 	sums->reporting += instance->reports;
-	sums->silent += instance_silent(instance, now);
+	sums->silent += instance_silent(instance, now) || instance_vanished(instance);
 	sums->queued += told.state == ALLOT_QUEUED;
 	sums->held += instance->held;
 	sums->sessions += instance->held + instance->knocks;
@@ -728,6 +731,13 @@ pgpool_monitor_sessions(PG_FUNCTION_ARGS)
 
 /*---- limits ----*/
 
+/* With the mode off there are no rounds, and the figures of the last one mean nothing. */
+static bool
+is_current(const RoundFigures *round)
+{
+	return round->rounds > 0 && pg_atomic_read_u32(&registry->mode) != MODE_OFF;
+}
+
 static char *
 explain_pool(const PoolSums *sums, const PoolSlot *pool)
 {
@@ -777,6 +787,7 @@ static void
 emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 {
 	const RoundFigures *round = &copy->round;
+	bool known = is_current(round);
 	Row row = { 0 };
 
 	put_text(&row, "(server)");
@@ -784,13 +795,13 @@ emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 	put_text(&row, pgpm_mode_name(pg_atomic_read_u32(&registry->mode)));
 	put_null(&row);
 	put_null(&row);
-	put_int_or_null(&row, round->rounds > 0, round->capacity);
+	put_int_or_null(&row, known, round->capacity);
 	put_int(&row, copy->ninstances);
 	for (int i = 0; i < 2; i++)
 		put_null(&row);
-	put_int_or_null(&row, round->rounds > 0, round->held);
+	put_int_or_null(&row, known, round->held);
 	put_null(&row);
-	put_int_or_null(&row, round->rounds > 0, round->occupied);
+	put_int_or_null(&row, known, round->occupied);
 	put_text(&row, psprintf("%d max_connections - %d reserved - %d headroom - %d outside",
 							MaxConnections, compat_reserved_connections(),
 							pgpm_headroom_connections(), round->outside_smoothed));
@@ -819,7 +830,7 @@ pgpool_monitor_limits(PG_FUNCTION_ARGS)
 static void
 put_round(Row *row, const RoundFigures *round)
 {
-	bool known = round->rounds > 0;
+	bool known = is_current(round);
 
 	put_int(row, MaxConnections);
 	put_int(row, compat_reserved_connections());
@@ -828,8 +839,8 @@ put_round(Row *row, const RoundFigures *round)
 	put_int_or_null(row, known, round->capacity);
 	put_int_or_null(row, known, round->held);
 	put_int_or_null(row, known, round->occupied);
-	put_int_or_null(row, known, round->held_peak);
-	put_int_or_null(row, known, round->excess_peak);
+	put_int_or_null(row, round->rounds > 0, round->held_peak);
+	put_int_or_null(row, round->rounds > 0, round->excess_peak);
 	put(row, Int64GetDatum(round->published));
 }
 

@@ -22,7 +22,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -86,7 +85,7 @@ pgpool_monitor_worker_main(Datum arg)
 	bool was_off = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die); /* ends with code 1, hence the postmaster starts it again */
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("pgpool_monitor");
@@ -94,7 +93,7 @@ pgpool_monitor_worker_main(Datum arg)
 
 	share_init();
 	sign_on();
-	for (;;)
+	while (!ShutdownRequestPending)
 	{
 		bool off = pg_atomic_read_u32(&registry->mode) == MODE_OFF;
 
@@ -106,6 +105,9 @@ pgpool_monitor_worker_main(Datum arg)
 		pause_for(MIN_GAP, 0, wait_event);
 		pause_for(pgpm_round_interval, WL_LATCH_SET, wait_event);
 	}
+
+	/* not 0: that would mean never again, and somebody may only have terminated it */
+	proc_exit(1);
 }
 
 void

@@ -19,12 +19,15 @@ END $$;
 -- the names of the protocol are harmless placeholders
 SET pgpool_monitor.report = 'v=1;seq=1';
 SHOW pgpool_monitor.report;
-\c "options='-c pgpool_monitor.pool=orders -c pgpool_monitor.instance=one'"
+SELECT current_database() AS database \gset
+\set connect 'dbname=' :database ' options=''-c pgpool_monitor.pool=orders -c pgpool_monitor.instance=one'''
+\c :connect
 SHOW pgpool_monitor.pool;
 SHOW pgpool_monitor.allotment;
 LOAD 'pgpool_monitor';
 SHOW pgpool_monitor.pool;
 SELECT count(*) FROM pgpool_monitor.pools;
-\c "options="
+\set connect 'dbname=' :database ' options='''''
+\c :connect
 
 DROP EXTENSION pgpool_monitor;

@@ -10,6 +10,7 @@ SELECT object, count(*) FROM (
 	SELECT regexp_replace(pg_describe_object(classid, objid, 0), '^type .*', 'type') AS object
 	FROM pg_depend
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+		AND classid <> 'pg_type'::regclass -- of views: members themselves from 17 on
 		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgpool_monitor')) members
 GROUP BY object ORDER BY object COLLATE "C";
 

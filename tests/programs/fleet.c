@@ -155,7 +155,7 @@ main(int argc, char **argv)
 	char line[64];
 	pqpool_error error;
 	int nthreads = argc > 3 ? atoi(argv[2]) : 1;
-	pthread_t *threads = calloc(nthreads, sizeof(*threads));
+	pthread_t *threads;
 
 	snprintf(conninfo, sizeof(conninfo), "pool_name=%s pool_max_size=%s pool_max_waiters=1000",
 			 argc > 3 ? argv[1] : "fleet", argc > 3 ? argv[3] : "10");
@@ -165,7 +165,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "# %s\n", error.message);
 		return 1;
 	}
-	for (long i = 0; i < nthreads; i++)
+	threads = calloc(nthreads, sizeof(*threads));
+	for (long i = 0; threads != NULL && i < nthreads; i++)
 		pthread_create(&threads[i], NULL, run, (void *) i);
 
 	while (fgets(line, sizeof(line), stdin) != NULL)
@@ -175,7 +176,7 @@ main(int argc, char **argv)
 	}
 
 	change(0, false, true);
-	for (int i = 0; i < nthreads; i++)
+	for (int i = 0; threads != NULL && i < nthreads; i++)
 		pthread_join(threads[i], NULL);
 	print_stats("done");
 	pqpool_close(&pool, 5000);

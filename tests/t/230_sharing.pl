@@ -111,6 +111,8 @@ wait_until(sub { $_->report(max => 40, in_use => 5, waiting => 35) for $a, $b; r
 # A client that is killed frees what it held at once, and what it could have held when its lease is over.
 $_->kill for $a, @more;
 wait_for_query($node, q(SELECT sessions FROM pgpool_monitor.instances WHERE instance = 'a'), 0, 'a killed client holds nothing');
+is($node->safe_psql('postgres', q(SELECT health, in_use, waiting FROM pgpool_monitor.pools WHERE pool = 'orders')), 'stale|0|0',
+	'what it said last is not taken for what is');
 wait_until(sub { $b->report(max => 40, in_use => 1, waiting => 39); return allotted('b2') >= 20; }, 'its share goes to the others');
 wait_until(
 	sub {
