@@ -60,6 +60,9 @@
  * when the last pool has been closed, the others after ten seconds.  Where none
  * can be started, the caller does the work.
  *
+ * Descriptors.  One per connection, for a moment two while it is being closed;
+ * and two per process for as long as it lives.
+ *
  * Fork.  A child may use every pool that its parent has open, as its own pool
  * of the same options: it starts empty, with an id of its own.  The parent's
  * connections are the parent's; a loan that was out is not usable in the child,
@@ -102,7 +105,7 @@
 PQPOOL_C_BEGIN
 
 /*
- * 2.  OPTIONS
+ * 2. OPTIONS
  *
  * Options ride in the connection string, in either of libpq's forms:
  *
@@ -144,7 +147,7 @@ PQPOOL_C_BEGIN
  */
 
 /*
- * 3.  ERRORS
+ * 3. ERRORS
  *
  * One table: code, number, text.  Numbers are part of the ABI and never change
  * meaning.
@@ -219,7 +222,7 @@ PQPOOL_API const char *pqpool_code_name(int code);
 PQPOOL_API const char *pqpool_strerror(int code);
 
 /*
- * 4.  POOLS
+ * 4. POOLS
  */
 typedef struct pqpool pqpool;
 
@@ -231,7 +234,7 @@ typedef struct pqpool pqpool;
  * pool_min_size in the background.  So success does not mean that a server is
  * there; who wants to know acquires one.
  *
- * Returns NULL on error:  BAD_OPTION (message names the option), OUT_OF_MEMORY,
+ * Returns NULL on error: BAD_OPTION (message names the option), OUT_OF_MEMORY,
  * SYSTEM. Close with pqpool_close().
  */
 PQPOOL_API pqpool *pqpool_open(const char *conninfo, pqpool_error *err) PQPOOL_WARN_UNUSED;
@@ -373,7 +376,7 @@ PQPOOL_API int pqpool_cancel(PGconn *conn, int timeout_ms, pqpool_error *err);
 PQPOOL_API int pqpool_close(pqpool **pool, int timeout_ms);
 
 /*
- * 5.  STEERING A POOL
+ * 5. STEERING A POOL
  */
 
 /*
@@ -407,7 +410,7 @@ PQPOOL_API int pqpool_resume(pqpool *pool);
 PQPOOL_API int pqpool_drain(pqpool *pool, int timeout_ms);
 
 /*
- * 6.  LOOKING AT A POOL
+ * 6. LOOKING AT A POOL
  *
  * Structs that may grow are passed with their size, by a macro, so that a
  * program compiled against an older header gets what it knows, and one against
@@ -503,7 +506,7 @@ typedef struct pqpool_allotment
 PQPOOL_API int pqpool_limits_sized(pqpool *pool, pqpool_allotment *allotment, size_t size);
 
 /*
- * 7.  THE DEFAULT POOL, AND A THREAD'S OWN CONNECTION
+ * 7. THE DEFAULT POOL, AND A THREAD'S OWN CONNECTION
  *
  * One pool per process for programs that want one, without a handle to pass
  * around.
@@ -564,7 +567,7 @@ PQPOOL_API int pqpool_close_pool(void);
 PQPOOL_API int pqpool_cleanup_thread_local_connection(void);
 
 /*
- * 8.  SCOPES
+ * 8. SCOPES
  *
  * A scope makes a pool the current one of this thread, for
  * pqpool_get_connection(), until it is left.  Scopes nest.  Leaving restores
@@ -625,7 +628,7 @@ PQPOOL_API int pqpool_scope_leave(pqpool_scope *scope);
 PQPOOL_API pqpool_scope pqpool_scope_begin(pqpool *pool);
 
 /*
- * 9.  VERSION AND FEATURES
+ * 9. VERSION AND FEATURES
  *
  * Compare PQPOOL_VERSION_NUMBER (compiled with) with pqpool_version_number()
  * (running with).  Features come with a macro PQPOOL_HAS_..., so that programs

@@ -149,6 +149,14 @@ own_parse(PoolOptions *options, pqpool_error *err)
 	return true;
 }
 
+/* With a pool_acquire_timeout of 0 nobody waits for a pool, but connecting takes its time. */
+static int64_t
+own_deadline(const PoolOptions *options)
+{
+	return options->acquire_timeout_ms == 0 ? pqp_open_deadline(options)
+											: pqp_deadline(pqp_now(), options->acquire_timeout_ms);
+}
+
 static bool
 own_open(Thread *thread, pqpool_error *err)
 {
@@ -165,9 +173,8 @@ own_open(Thread *thread, pqpool_error *err)
 		free(slot);
 		return false;
 	}
-	slot->conn = pqp_connect(&thread->own_options, NULL,
-							 pqp_deadline(pqp_now(), thread->own_options.acquire_timeout_ms), NULL,
-							 &failure);
+	slot->conn =
+		pqp_connect(&thread->own_options, NULL, own_deadline(&thread->own_options), NULL, &failure);
 	if (!slot->conn)
 	{
 		(void) pqp_error_set(err, failure.code, "this thread's own connection: %s",
@@ -181,7 +188,7 @@ own_open(Thread *thread, pqpool_error *err)
 	slot->processor = PQsetNoticeProcessor(slot->conn, NULL, NULL);
 	slot->last_thread = thread->serial;
 	slot->alive_at = slot->idle_since = pqp_now();
-	(void) pqp_lookup_add(slot);
+	pqp_lost(pqp_lookup_add(slot));
 	thread->own = slot;
 	return true;
 }
@@ -207,7 +214,7 @@ own_good(Thread *thread)
 static PGconn *
 own_get(Thread *thread, pqpool_error *err)
 {
-	if (thread->own && thread->own->own_loans == 0 && !own_good(thread))
+	if (thread->own && (thread->own->lost || (thread->own->own_loans == 0 && !own_good(thread))))
 		pqp_own_close(thread);
 	if (!thread->own && !own_open(thread, err))
 		return NULL;

@@ -17,6 +17,11 @@
  * their insides may be in disorder, or somebody may look at them.  They are
  * kept in a list.
  *
+ * libpq has a lock of its own, around looking up the user's name, which a
+ * helper that connects may hold just then.  So that is taken, too, if it is
+ * the one that libpq comes with (PQregisterThreadLock).  The program's fork
+ * waits for such a look-up at most.
+ *
  * Accepted: a knock or a thread's own connection that was being opened by
  * another thread at that moment keeps its socket in the child.  A child made by
  * _Fork() or clone() is not noticed.
@@ -38,6 +43,7 @@ static Thread *survivor; /* the thread that forked */
 static Slot *inherited;	 /* all slots that were in the lookup table */
 static Slot *forsaken;	 /* of these, what is never freed */
 static int dev_null = -1;
+static pgthreadlock_t libpq_lock; /* 1: take, 0: give back */
 
 static void
 before(void)
@@ -49,11 +55,13 @@ before(void)
 		pthread_mutex_lock(&pool->lock);
 	pqp_helper_lock();
 	pqp_keeper_lock();
+	libpq_lock(1);
 }
 
 static void
 unlock_all(void)
 {
+	libpq_lock(0);
 	pqp_keeper_unlock();
 	pqp_helper_unlock();
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
@@ -107,6 +115,9 @@ forked(void)
 __attribute__((constructor)) static void
 watch_forks(void)
 {
+	/* asking for it is by setting it; nobody connects yet */
+	libpq_lock = PQregisterThreadLock(NULL);
+	PQregisterThreadLock(libpq_lock);
 	dev_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	(void) pthread_atfork(before, unlock_all, forked);
 }

@@ -101,7 +101,7 @@ struct Slot
 	bool in_table;			   /* lookup shard lock */
 	PGconn *half_open;		   /* being connected; for fork.c */
 	int end_fd;				   /* duplicate of the socket of a finished conn; for fork.c */
-	bool lost;				   /* the user has closed conn: never touch it */
+	_Atomic bool lost;		   /* the user has closed conn: never touch it */
 	bool doomed;			   /* a thread's own: to be closed when given back */
 	PQnoticeReceiver receiver; /* libpq's defaults, to be restored */
 	PQnoticeProcessor processor;
@@ -112,7 +112,6 @@ struct Slot
 	uint32_t generation; /* pool->generation when opening began */
 	uint32_t suspicion;	 /* pool->suspicion when last asked and found alive */
 	uint32_t look;		 /* pool->look when the keeper last looked at its socket */
-	int64_t opened_at;	 /* us */
 	int64_t alive_at;	 /* us: last found alive, by looking */
 	int64_t idle_since;	 /* us: last given back */
 	int64_t heard_at;	 /* us: when it was last looked for an allotment */
@@ -125,7 +124,6 @@ struct Slot
 	int64_t lent_at;	  /* us */
 	const char *site;
 	pid_t tid;
-	bool leaked; /* noticed as a leak */
 	bool fatal;	 /* the server said that it ends the session */
 	int cancels; /* pqpool_cancel calls under way */
 
@@ -342,6 +340,7 @@ extern void pqp_own_close(Thread *thread);
 
 /* pool.c: with the lock held, unless said otherwise */
 extern int pqp_size(const Pool *pool);
+extern bool pqp_make_room(Pool *pool, int n);
 extern void pqp_claim(Slot *slot);
 extern Slot *pqp_idle_best(Pool *pool, const Thread *thread);
 extern void pqp_pump(Pool *pool, Work *work, int64_t now);
@@ -359,6 +358,8 @@ extern void pqp_nudge(Pool *pool, Work *work, int64_t when);
 extern void pqp_ref(Pool *pool);
 extern void pqp_unref(Pool *pool);				/* takes the lock itself */
 extern void pqp_unlock(Pool *pool, Work *work); /* drops the lock and does the work */
+
+/* steer.c, acquire.c, thread.c: no lock held */
 extern Pool *pqp_pool_create(const char *conninfo, pqpool_error *err);
 extern void pqp_pool_free(Pool *pool);
 extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site,
@@ -371,6 +372,7 @@ extern PGconn *pqp_connect(const PoolOptions *options, const char *identity, int
 						   PGconn **half_open, Failure *failure);
 extern void pqp_open_task(Task *task);
 extern bool pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower);
+extern void pqp_lost(Slot *slot); /* NULL: nothing to do */
 extern int64_t pqp_open_deadline(const PoolOptions *options);
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);
 
@@ -403,7 +405,7 @@ extern int64_t pqp_knock_due(Pool *pool, int64_t now);
 
 /* report.c: reports and knocks */
 extern bool pqp_report_begin(Pool *pool, Work *work, int64_t now); /* lock held */
-extern bool pqp_report_run(Pool *pool, bool may_read); /* keeper, no lock; false: none in flight */
+extern bool pqp_report_run(Pool *pool, bool readable); /* keeper, no lock; false: none in flight */
 extern void pqp_knock(Pool *pool, bool bye);		   /* keeper, no lock */
 
 /* helper.c, keeper.c */

@@ -27,12 +27,51 @@
 #define BACKOFF_MAX_US 2000000
 #define OPTIONS_SIZE 4096
 
+static const char *
+parameter(const PoolOptions *options, const char *keyword)
+{
+	for (int i = 0; i < options->nparams; i++)
+		if (strcmp(options->keywords[i], keyword) == 0)
+			return options->values[i];
+	return NULL;
+}
+
+static int
+count_commas(const char *list)
+{
+	int n = 0;
+
+	for (; list && *list; list++)
+		n += *list == ',';
+	return n;
+}
+
+/*
+ * The user's connect_timeout, which PQconnectPoll leaves to its caller.  It is
+ * meant for each host; we can only limit all of them together.  0: none.
+ */
+static int64_t
+connect_timeout_ms(const PoolOptions *options)
+{
+	const char *timeout = parameter(options, "connect_timeout");
+	int seconds = timeout ? atoi(timeout) : 0;
+	int hosts = 1 + count_commas(parameter(options, "host"));
+	int addresses = 1 + count_commas(parameter(options, "hostaddr"));
+
+	if (seconds <= 0)
+		return 0;
+	return (int64_t) (seconds < 2 ? 2 : seconds) * 1000 * (hosts > addresses ? hosts : addresses);
+}
+
 /* How long may one attempt take, whoever waits for it? */
 int64_t
 pqp_open_deadline(const PoolOptions *options)
 {
-	int64_t ms = options->acquire_timeout_ms;
+	int64_t ms = connect_timeout_ms(options);
 
+	if (ms > 0)
+		return pqp_deadline(pqp_now(), ms);
+	ms = options->acquire_timeout_ms;
 	if (ms >= 0 && ms < 5000)
 		ms = 5000;
 	if (ms < 0 || ms > 60000)
@@ -56,7 +95,7 @@ pqp_identity(Pool *pool, char *buf, size_t size, bool knock)
 }
 
 /* Go on until it is connected, has failed, or the deadline has passed. */
-static bool
+static void
 poll_connect(PGconn *conn, int64_t deadline, Failure *failure)
 {
 	PostgresPollingStatusType want = PGRES_POLLING_WRITING;
@@ -77,14 +116,12 @@ poll_connect(PGconn *conn, int64_t deadline, Failure *failure)
 							"connection to server at \"%s\", port %s: no answer in time",
 							PQhost(conn) ? PQhost(conn) : "", PQport(conn) ? PQport(conn) : "");
 			pqp_failure_set(failure, PQPOOL_SERVER_DOWN, text);
-			return false;
+			return;
 		}
 		want = PQconnectPoll(conn);
 	}
-	if (want == PGRES_POLLING_OK)
-		return true;
-	pqp_failure_of_connect(failure, conn);
-	return false;
+	if (want == PGRES_POLLING_FAILED)
+		pqp_failure_of_connect(failure, conn);
 }
 
 /* libpq's parameters with our "options" added, as two arrays in one allocation. */
@@ -104,6 +141,33 @@ parameters(const PoolOptions *options, const char *startup)
 	values[n - 2] = startup[0] ? startup : NULL;
 	keywords[n - 1] = values[n - 1] = NULL;
 	return keywords;
+}
+
+/* What a server has to say while we connect in the background is not for stderr. */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
+/*
+ * Go through with a connection that has been started.  It is set up for us
+ * meanwhile, and afterwards as libpq has it.
+ */
+static void
+connect_through(PGconn *conn, int64_t deadline, Failure *failure)
+{
+	PQnoticeReceiver receiver = PQsetNoticeReceiver(conn, ignore_notice, NULL);
+
+	/* else the SQLSTATE of a refusal is not to be had */
+	(void) PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
+	if (PQstatus(conn) == CONNECTION_BAD)
+		pqp_failure_of_connect(failure, conn);
+	else
+		poll_connect(conn, deadline, failure);
+	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+	PQsetNoticeReceiver(conn, receiver, NULL);
 }
 
 /*
@@ -130,12 +194,7 @@ pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline, 
 	{
 		if (half_open)
 			*half_open = conn;
-		/* else the SQLSTATE of a refusal is not to be had */
-		(void) PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
-		if (PQstatus(conn) == CONNECTION_BAD)
-			pqp_failure_of_connect(failure, conn);
-		else if (poll_connect(conn, deadline, failure))
-			(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+		connect_through(conn, deadline, failure);
 		if (half_open)
 			*half_open = NULL;
 		if (failure->code != PQPOOL_OK)
@@ -208,15 +267,17 @@ failed(Slot *slot, const Failure *failure)
  * The user has closed a connection that was lent to him, and malloc has given
  * us its address.
  */
-static void
-lost(Slot *slot)
+void
+pqp_lost(Slot *slot)
 {
 	Work work = { 0 };
 
-	if (!slot->pool)
-		return; /* a thread's own: it will notice */
-	pthread_mutex_lock(&slot->pool->lock);
+	if (!slot)
+		return;
 	slot->lost = true;
+	if (!slot->pool)
+		return; /* a thread's own: it will see */
+	pthread_mutex_lock(&slot->pool->lock);
 	slot->pool->counters.finished++;
 	if (slot->state == SLOT_IN_USE)
 		pqp_retire(slot, &work);
@@ -238,15 +299,14 @@ opened(Slot *slot, PGconn *conn, int64_t began, const Borrower *borrower)
 	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
 	slot->backend_pid = PQbackendPID(conn);
-	slot->opened_at = slot->alive_at = slot->idle_since = now;
+	slot->alive_at = slot->idle_since = now;
 	slot->retire_at = INT64_MAX;
 	if (pool->options.max_lifetime_ms > 0)
 		slot->retire_at = now + (int64_t) ((double) pool->options.max_lifetime_ms * 1000 *
 										   (1 - 0.1 * pqp_random()));
 	text = pqp_text(slot);
 	stale = pqp_lookup_add(slot);
-	if (stale)
-		lost(stale);
+	pqp_lost(stale);
 
 	pthread_mutex_lock(&pool->lock);
 	pool->counters.opened++;

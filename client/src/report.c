@@ -3,7 +3,7 @@
  * report.c
  *	  Telling the server: reports on an idle connection, and knocks.
  *
- * A report is one pipeline with one sync:  BEGIN ISOLATION LEVEL READ COMMITTED
+ * A report is one pipeline with one sync: BEGIN ISOLATION LEVEL READ COMMITTED
  * (whatever the default is), the report, COMMIT. The keeper borrows an idle
  * connection for it, always the same one if it can, sends, and comes back when
  * the socket is readable; it never waits.  What is not answered after

@@ -65,8 +65,9 @@ enter(pqpool_scope *scope, Pool *pool, bool owned, int code, pqpool_error *err)
 	return pqp_error_clear(err);
 }
 
+/* Take a reference, unless the pool is closed. */
 static bool
-is_closed(Pool *pool)
+ref_if_open(Pool *pool)
 {
 	bool closed;
 
@@ -75,7 +76,7 @@ is_closed(Pool *pool)
 	if (!closed)
 		pool->refs++;
 	pthread_mutex_unlock(&pool->lock);
-	return closed;
+	return !closed;
 }
 
 int
@@ -89,7 +90,7 @@ pqpool_scope_enter(pqpool_scope *scope, pqpool *pool, pqpool_error *err)
 	*scope = (pqpool_scope){ 0 };
 	if (!pool)
 		code = pqp_error_set(err, PQPOOL_BAD_ARGUMENT, "no pool was given");
-	else if (is_closed(pool))
+	else if (!ref_if_open(pool))
 		code = pqp_error_set(err, PQPOOL_CLOSED, "pool \"%s\" is closed", pool->options.name);
 	else
 		code = enter(scope, pool, false, PQPOOL_OK, err);

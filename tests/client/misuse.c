@@ -8,6 +8,8 @@
  */
 #include "client.h"
 
+#include <errno.h>
+
 /* What a pool must still be able to do after somebody's mistake. */
 static bool
 works(pqpool *pool)
@@ -132,6 +134,73 @@ test_finished_by_user(void)
 	(void) pqpool_close(&other, -1);
 	(void) pqpool_close(&pool, 0);
 	PQfinish(direct);
+}
+
+/*---- from another thread ----*/
+
+typedef struct Sleeper
+{
+	PGconn *conn;
+	char sqlstate[6];
+} Sleeper;
+
+static void
+sleep_long(int index, void *arg)
+{
+	Sleeper *sleeper = arg;
+	PGresult *result = PQexec(sleeper->conn, "SELECT pg_sleep(600)");
+
+	(void) index;
+	snprintf(sleeper->sqlstate, sizeof(sleeper->sqlstate), "%s",
+			 PQresultStatus(result) == PGRES_FATAL_ERROR
+				 ? PQresultErrorField(result, PG_DIAG_SQLSTATE)
+				 : "none");
+	PQclear(result);
+}
+
+static void
+test_cancel(void)
+{
+	pqpool *pool = open_pool("application_name=cancel pool_name=named pool_max_size=1");
+	PGconn *direct = connect_directly("");
+	Sleeper sleeper = { .conn = acquire_or_give_up(pool) };
+	Threads threads = { 0 };
+	pqpool_error err;
+
+	is_str(pqpool_name(pool), "named", "a pool has its name");
+	is_int(strlen(pqpool_id(pool)), 32, "and an id");
+	start_thread(&threads, sleep_long, &sleeper);
+	if (!WAIT_FOR(query_int(direct,
+							"SELECT count(*) FROM pg_stat_activity WHERE"
+							" application_name = 'cancel' AND wait_event = 'PgSleep'") == 1))
+		give_up("nobody sleeps");
+	is_code(pqpool_cancel(sleeper.conn, PATIENCE_S * 1000, &err), PQPOOL_OK,
+			"a query is cancelled");
+	join_threads(&threads);
+	is_str(sleeper.sqlstate, "57014", "and ends");
+	is_code(pqpool_release(sleeper.conn), PQPOOL_OK, "its connection is returned");
+	ok(works(pool), "and the next holder's query is not cancelled");
+	(void) pqpool_close(&pool, -1);
+	PQfinish(direct);
+}
+
+static void
+test_errno(void)
+{
+	pqpool *pool = open_pool("pool_max_size=1");
+	PGconn *conn = acquire_or_give_up(pool);
+
+	(void) run(conn, "BEGIN");
+	errno = EDOM;
+	(void) pqpool_release(conn);
+	is_int(errno, EDOM, "a release with a rollback leaves errno alone");
+	(void) pqpool_release(conn);
+	is_int(errno, EDOM, "so does one that fails");
+	conn = acquire_or_give_up(pool);
+	errno = EDOM;
+	(void) pqpool_discard(conn);
+	is_int(errno, EDOM, "and a discard");
+	(void) pqpool_close(&pool, -1);
 }
 
 /*---- bound loans ----*/
@@ -292,6 +361,8 @@ main(void)
 	test_foreign();
 	test_after_close();
 	test_finished_by_user();
+	test_cancel();
+	test_errno();
 	test_binding();
 	test_blunders();
 	return done_testing();

@@ -159,6 +159,17 @@ test_by_hand(void)
 	is_int(current(), 2, "the new one stays");
 	is_code(pqpool_scope_leave(&b), PQPOOL_OK, "until it is left");
 
+	/* nor does one that an outer one took with it */
+	(void) pqpool_scope_enter(&a, pools[1], &err);
+	(void) pqpool_scope_enter(&c, pools[3], &err);
+	is_code(pqpool_scope_leave(&a), PQPOOL_SCOPE_ORDER, "the outer one of two is left");
+	(void) pqpool_scope_enter(&a, pools[1], &err);
+	(void) pqpool_scope_enter(&b, pools[2], &err);
+	is_code(pqpool_scope_leave(&c), PQPOOL_SCOPE_ORDER, "the inner one, after two new ones");
+	is_int(current(), 2, "which stay");
+	is_code(pqpool_scope_leave(&b), PQPOOL_OK, "until they");
+	is_code(pqpool_scope_leave(&a), PQPOOL_OK, "are left");
+
 	is_code(pqpool_scope_enter(&a, none, &err), PQPOOL_BAD_ARGUMENT, "no pool, no scope");
 	is_code(err.code, PQPOOL_BAD_ARGUMENT, "as the error says");
 	is_code(pqpool_scope_enter(NULL, pools[1], NULL), PQPOOL_BAD_ARGUMENT, "no variable, none");

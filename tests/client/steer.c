@@ -151,6 +151,9 @@ test_drain(void)
 	ok(PQbackendPID(fresh) != old_out && PQbackendPID(fresh) != old_idle,
 	   "the pool lends new ones");
 	(void) pqpool_release(out);
+	ok(WAIT_FOR(
+		   query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", old_out) == 0),
+	   "the one that was out is closed when it comes back");
 	is_code(pqpool_drain(pool, 0), PQPOOL_TIMED_OUT, "now the new one is an old one, and out");
 	(void) pqpool_release(fresh);
 	is_code(pqpool_drain(pool, 60000), PQPOOL_OK, "when all are back it ends");
@@ -168,6 +171,7 @@ test_minimum(void)
 	pqpool *pool = open_pool("application_name=minimum pool_min_size=3 pool_max_size=5"
 							 " pool_idle_timeout=100ms");
 	PGconn *conns[5];
+	char *pids;
 
 	ok(WAIT_FOR(stats_of(pool).idle == 3), "pool_min_size is opened without anybody asking");
 	is_int(count_sessions(direct, "minimum"), 3, "as the server confirms");
@@ -176,9 +180,18 @@ test_minimum(void)
 	for (int i = 0; i < 5; i++)
 		(void) pqpool_release(conns[i]);
 	ok(WAIT_FOR(stats_of(pool).size == 3), "what idles above the minimum is closed");
+	pids = query_text(direct, "SELECT string_agg(pid::text, ',') FROM pg_stat_activity"
+							  " WHERE application_name = 'minimum'");
+	sleep_ms(300);
+	is_int(query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid IN (%s)", pids), 3,
+		   "and the minimum is not");
 	(void) query_int(direct, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
 							 " WHERE application_name = 'minimum'");
-	is_code(acquire_code(pool, -1), PQPOOL_OK, "all are ended by the server");
+	ok(WAIT_FOR(
+		   query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid IN (%s)", pids) == 0),
+	   "all are ended by the server");
+	is_code(acquire_code(pool, -1), PQPOOL_OK, "somebody finds out");
+	free(pids);
 	ok(WAIT_FOR(stats_of(pool).idle == 3 && count_sessions(direct, "minimum") == 3),
 	   "the minimum is made up again");
 	is_code(pqpool_resize(pool, 4, -1, NULL), PQPOOL_OK, "the minimum is raised");
@@ -202,6 +215,36 @@ test_idle_timeout(void)
 	ok(WAIT_FOR(stats_of(pool).size == 0 && count_sessions(direct, "bored") == 0), "to the last");
 	is_code(acquire_code(pool, -1), PQPOOL_OK, "the pool works");
 	(void) pqpool_close(&pool, -1);
+}
+
+/* What has outlived its time is not handed to a waiter either. */
+static void
+ask_pid(int index, void *arg)
+{
+	Waiting *waiting = arg;
+	PGconn *conn = acquire_or_give_up(waiting->pool);
+
+	(void) index;
+	atomic_store(&waiting->served, PQbackendPID(conn));
+	(void) pqpool_release(conn);
+}
+
+static void
+test_lifetime_and_waiter(void)
+{
+	Waiting waiting = { .pool = open_pool("pool_max_size=1 pool_max_lifetime=1ms") };
+	PGconn *conn = acquire_or_give_up(waiting.pool);
+	int pid = PQbackendPID(conn);
+	Threads threads = { 0 };
+
+	start_thread(&threads, ask_pid, &waiting);
+	if (!WAIT_FOR(stats_of(waiting.pool).waiting == 1))
+		give_up("nobody waits");
+	sleep_ms(2);
+	(void) pqpool_release(conn);
+	join_threads(&threads);
+	ok(atomic_load(&waiting.served) != pid, "a waiter gets a new one instead");
+	(void) pqpool_close(&waiting.pool, -1);
 }
 
 static void
@@ -312,6 +355,28 @@ test_close_waits(void)
 	is_int(count_sessions(direct, "waits"), 0, "and then nothing is left");
 }
 
+/* A place is free again when the server has ended the session, and not before. */
+static void
+test_closing_counts(void)
+{
+	pqpool *pool = open_pool("application_name=counts pool_max_size=1 pool_report=off");
+	int early = 0;
+
+	for (int i = 0; i < 200; i++)
+	{
+		PGconn *conn = acquire_or_give_up(pool);
+		int pid = PQbackendPID(conn);
+
+		(void) pqpool_discard(conn);
+		while (stats_of(pool).size > 0)
+			;
+		early +=
+			query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid) != 0;
+	}
+	is_int(early, 0, "of 200 discarded connections none is counted out too early");
+	(void) pqpool_close(&pool, -1);
+}
+
 /* Opening and closing many pools leaves nothing behind. */
 static void
 test_many_pools(void)
@@ -341,9 +406,11 @@ main(void)
 	test_minimum();
 	test_idle_timeout();
 	test_lifetime();
+	test_lifetime_and_waiter();
 	test_leaks();
 	test_close();
 	test_close_waits();
+	test_closing_counts();
 	test_many_pools();
 	PQfinish(direct);
 	return done_testing();

@@ -44,8 +44,10 @@ goes_on('and it goes on when it is back');
 
 # One session is killed: the server ends all of them, and starts anew.
 my $pid = $node->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1));
+my $log = -s $node->logfile;
 kill 'KILL', $pid;
-goes_on('after a backend was killed');
+wait_for_log_line($node, qr/reinitializing.*ready to accept connections/s, 'a backend is killed, and the server starts anew', $log);
+goes_on('it goes on after that');
 cmp_ok($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'load')),
 	'<=', $connections, 'the pool has no more sessions than it may');
 
