@@ -57,7 +57,6 @@ if [[ " $* " == *" client "* || " $* " == *" e2e "* ]]; then
   pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")
   export PERL5LIB=$PWD/tests/lib:${pgxs%/makefiles}/test/perl
   export PG_REGRESS=${pgxs%/makefiles}/test/regress/pg_regress
-  export PG_ISOLATION_REGRESS=${pgxs%/makefiles}/test/isolation/pg_isolation_regress
   export PG_TEST_PORT_DIR=$STAGE_WORK/ports PGPORT=65432
 fi
 
