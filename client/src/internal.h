@@ -59,7 +59,7 @@
 #define PQP_TRUST_US 5000		/* found alive less than this ago: still is */
 #define PQP_PATIENCE_US 1000000 /* failing for longer: waiters are told */
 #define PQP_CLOSE_MS 1000		/* longest wait for the server to end a session */
-#define PQP_REPORT_MS 1000		/* longest a report may take */
+#define PQP_REPORT_MS 5000 /* longest a report may take: a server short of CPU is no dead one */
 
 typedef struct pqpool Pool;
 typedef struct Slot Slot;

@@ -163,8 +163,12 @@ my $limit = limit_of($fleet{batch});
 $fleet{$_} = Process->start($_) for qw(mail search);
 $fleet{$_}->ask('active 24') for qw(mail search);
 until_true(sub { return limit_of($fleet{batch}) < $limit; }, 'and hears that it is to have less');
-is($node->safe_psql('postgres', q(SELECT in_use = sessions AND report_age_time < 5000 FROM pgpool_monitor.instances WHERE pool = 'batch')),
-	't', 'the view shows it as it is');
+until_true(
+	sub {
+		return $watch->say(q(SELECT in_use = sessions AND report_age_time < 5000 FROM pgpool_monitor.instances
+			WHERE pool = 'batch')) eq 't';
+	},
+	'the view shows it as it is');
 $fleet{batch}->ask('work');
 until_true(sub { my $s = $fleet{batch}->ask('stats'); return $s->{size} <= $s->{limit}; }, 'when they wake it gives back');
 
