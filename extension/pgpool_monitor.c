@@ -19,6 +19,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "rules.h"
@@ -62,7 +63,7 @@ static void
 assign_mode(int newval, void *extra)
 {
 	if (registry != NULL && !IsUnderPostmaster)
-		registry_set_mode(newval);
+		grant_set_mode(newval);
 }
 
 /*

@@ -3,8 +3,8 @@
  * registry.c
  *	  Shared memory: pools, their instances, and the sessions that these hold.
  *
- * registry.h has the actors, the life of a slot, the lock table, and the
- * invariant.  The tables are arrays that are searched by a compact array of
+ * registry.h has the actors, the life of a slot, and the lock table; what
+ * instances are told, and the invariant, is grant.c's.  The tables are arrays that are searched by a compact array of
  * hashes beside them: a few thousand of those are a few pages, and there is
  * nothing to rebalance, and nothing that can be left half done.
  *
@@ -19,15 +19,11 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "grant.h"
 #include "registry.h"
 
 #define WINDOW_LENGTH \
 	INT64CONST(60000000) /* microseconds; percentiles are of one to two of these */
-#define EPOCH_SHIFT 22
-#define LIMIT_SHIFT 4
-#define LIMIT_MASK 0x3FFFF
-#define BY_RULE_BIT 0x8
-#define STATE_MASK 0x7
 
 Registry *registry = NULL;
 
@@ -130,86 +126,7 @@ registry_install_hooks(void)
 	shmem_startup_hook = registry_startup;
 }
 
-/*---- publications ----*/
-
-uint64
-publication_pack(const Publication *publication)
-{
-	return (publication->epoch << EPOCH_SHIFT) |
-		   ((uint64) ((publication->limit + 1) & LIMIT_MASK) << LIMIT_SHIFT) |
-		   (publication->by_rule ? BY_RULE_BIT : 0) | (uint64) publication->state;
-}
-
-Publication
-publication_unpack(uint64 word)
-{
-	Publication publication;
-
-	publication.epoch = word >> EPOCH_SHIFT;
-	publication.limit = (int) ((word >> LIMIT_SHIFT) & LIMIT_MASK) - 1;
-	publication.by_rule = (word & BY_RULE_BIT) != 0;
-	publication.state = (AllotState) (word & STATE_MASK);
-	return publication;
-}
-
-/*
- * The global mode beats what was published, because turning it down must help
- * even when nobody publishes any more; a rule's own mode is in the publication.
- *
- * The sum of two counters that only grow orders texts: it grows whenever one does.
- */
-Publication
-registry_effective(uint64 word, uint32 generation, uint32 mode)
-{
-	Publication publication = publication_unpack(word);
-
-	publication.epoch += generation;
-	if (mode == MODE_OFF)
-	{
-		publication.state = ALLOT_OFF;
-		publication.limit = NO_LIMIT;
-	}
-	else if (mode == MODE_OBSERVE && !publication.by_rule)
-	{
-		publication.state = ALLOT_OK;
-		publication.limit = NO_LIMIT;
-	}
-	return publication;
-}
-
-static Publication
-published(const InstanceSlot *instance)
-{
-	/* the cast: reading an atomic is no change */
-	return publication_unpack(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication));
-}
-
-bool
-instance_shares(const InstanceSlot *instance, const PoolSlot *pool)
-{
-	return instance->follows && pool->mode == MODE_SHARE;
-}
-
-/*
- * The largest limit that the instance may still believe.  While it was told of none, all
- * that is known is how large it ever wants to be.
- */
-static int
-believed_limit(const InstanceSlot *instance)
-{
-	if (instance->bye)
-		return 0;
-	if (published(instance).limit == NO_LIMIT)
-		/* its own word, which is worth no more than all connections that there are */
-		return instance->reported ? Min(instance->report.max_size, MaxConnections) : 0;
-	return instance->granted;
-}
-
-int
-instance_occupancy(const InstanceSlot *instance)
-{
-	return Max(instance->held, believed_limit(instance));
-}
+/*---- about instances ----*/
 
 int32
 instance_demand(const InstanceSlot *instance)
@@ -245,63 +162,6 @@ int64
 registry_instance_timeout(void)
 {
 	return INT64CONST(2000) * pg_atomic_read_u32(&registry->lease);
-}
-
-static void
-renew_lease(InstanceSlot *instance, int64 now)
-{
-	instance->lease_from = now;
-	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
-}
-
-/*
- * Tell the instance something else.  What it may still believe is what it was
- * told before or this, whichever is larger, until it acknowledges this.
- */
-static void
-publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
-{
-	Publication now = published(instance);
-	int believed = believed_limit(instance);
-
-	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule)
-		return;
-
-	/* who was off counts no lease, and does not report: it has one lease from now to hear of a limit */
-	if (now.epoch != 0 && now.state == ALLOT_OFF && limit != NO_LIMIT)
-		renew_lease(instance, pgpm_now());
-	now.epoch = ++registry->last_epoch;
-	now.limit = limit;
-	now.state = state;
-	now.by_rule = by_rule;
-	instance->granted = limit == NO_LIMIT ? 0 : Max(believed, limit);
-	instance->acked = false;
-	pg_atomic_write_u64(&instance->publication, publication_pack(&now));
-
-	/*
-	 * Only now: a text that carries the old publication was made before, hence
-	 * of this generation or an older one, so that its epoch is lower than this.
-	 */
-	pg_memory_barrier();
-	instance->ack_needed = now.epoch + pg_atomic_read_u32(&registry->generation);
-	registry->round.published++;
-}
-
-/* As much as all connections for each of very many instances: more than an int holds. */
-static int64
-total_occupancy(void)
-{
-	int64 total = 0;
-
-	for (int i = 0; i < pgpm_max_instances; i++)
-	{
-		const InstanceSlot *instance = &registry->instances[i];
-
-		if (registry->instance_hashes[i] != 0 &&
-			instance_shares(instance, &registry->pools[instance->pool]))
-			total += instance_occupancy(instance);
-	}
-	return total;
 }
 
 /*---- look-up ----*/
@@ -371,11 +231,11 @@ evict_instance(bool with_pool)
 	{
 		const InstanceSlot *instance = &registry->instances[i];
 		const PoolSlot *pool = &registry->pools[instance->pool];
-		bool shares = instance_shares(instance, pool);
+		bool shares = grant_applies(instance, pool);
 
 		if (registry->instance_hashes[i] == 0 || (with_pool && pool->ninstances > 1))
 			continue;
-		if (instance->held > 0 || instance->knocks > 0 || (shares && believed_limit(instance) > 0))
+		if (instance->held > 0 || instance->knocks > 0 || (shares && grant_believed(instance) > 0))
 			continue;
 		if (oldest < 0 || instance->last_seen < registry->instances[oldest].last_seen)
 			oldest = i;
@@ -479,34 +339,6 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 
 /*---- attach and detach ----*/
 
-/*
- * What a newcomer, or one that comes back with nothing, is told before the
- * worker has thought about it.  The session that it holds already is granted: that
- * changes no sum.  One that only knocks gets a first connection if it fits.
- */
-static void
-greet(InstanceSlot *instance, const PoolSlot *pool)
-{
-	Publication now = published(instance);
-	int limit = instance->held;
-	bool fits;
-
-	if (!instance_shares(instance, pool))
-	{
-		publish(instance, NO_LIMIT, pool->mode == MODE_OFF ? ALLOT_OFF : ALLOT_OK,
-				pool->mode_by_rule);
-		return;
-	}
-	if (now.epoch != 0 && now.limit >= Max(instance->held, 1))
-		return;
-	if (limit == 0 && now.epoch != 0 && now.state == ALLOT_QUEUED)
-		return; /* the worker keeps the queue */
-	fits = total_occupancy() + (limit == 0 ? 1 : 0) <= registry->round.capacity;
-	if (limit == 0 && fits)
-		limit = 1;
-	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
-}
-
 static void
 enter_session(int session, int i, const Identity *who, int64 now)
 {
@@ -524,7 +356,7 @@ enter_session(int session, int i, const Identity *who, int64 now)
 	else
 		instance->held++;
 	instance->last_seen = now;
-	renew_lease(instance, now);
+	grant_renew_lease(instance, now);
 }
 
 int
@@ -546,7 +378,7 @@ registry_attach(const Identity *who, int session)
 	{
 		enter_session(session, i, who, now);
 		if (registry->instances[i].held + registry->instances[i].knocks == 1)
-			greet(&registry->instances[i], &registry->pools[pool]);
+			grant_first(&registry->instances[i], &registry->pools[pool]);
 	}
 	LWLockRelease(registry->lock);
 
@@ -595,19 +427,6 @@ move_window(InstanceSlot *instance, int64 now)
 	instance->window_start = now;
 }
 
-/* The client has taken over what is published now: it believes nothing else any more. */
-static void
-acknowledge(InstanceSlot *instance, uint64 ack)
-{
-	Publication now = published(instance);
-
-	if (instance->acked || ack < instance->ack_needed)
-		return;
-	instance->acked = true;
-	if (now.limit != NO_LIMIT)
-		instance->granted = now.limit;
-}
-
 static void
 take_report(InstanceSlot *instance, const Report *report, int64 now)
 {
@@ -616,9 +435,9 @@ take_report(InstanceSlot *instance, const Report *report, int64 now)
 	instance->reported = true;
 	instance->report_time = now;
 	instance->last_seen = now;
-	renew_lease(instance, now);
+	grant_renew_lease(instance, now);
 	remember_demand(instance, report_demand(report));
-	acknowledge(instance, report->ack);
+	grant_acknowledge(instance, report->ack);
 	if (report->bye)
 		instance->bye = true;
 }
@@ -635,17 +454,17 @@ registry_apply_report(int i, const Report *report)
 	news = instance->has_id && report->seq > instance->report.seq;
 	if (news)
 	{
-		int occupied = instance_occupancy(instance);
+		int occupied = grant_occupancy(instance);
 		bool first = !instance->reported;
 
 		take_report(instance, report, pgpm_now());
-		if (instance_shares(instance, pool))
+		if (grant_applies(instance, pool))
 		{
 			/* this may be a knock: then the answer to it is all that the client will hear */
-			if (published(instance).limit < 1 && published(instance).state != ALLOT_QUEUED)
-				greet(instance, pool);
-			wake = first || instance_occupancy(instance) < occupied ||
-				   report_demand(report) > published(instance).limit;
+			if (grant_told(instance).limit < 1 && grant_told(instance).state != ALLOT_QUEUED)
+				grant_first(instance, pool);
+			wake = first || grant_occupancy(instance) < occupied ||
+				   report_demand(report) > grant_told(instance).limit;
 		}
 	}
 	LWLockRelease(registry->lock);
@@ -665,112 +484,7 @@ registry_wake_worker(void)
 		SetLatch(latch);
 }
 
-/*---- for all instances alike ----*/
-
-void
-registry_set_mode(int mode)
-{
-	if (pg_atomic_read_u32(&registry->mode) == (uint32) mode)
-		return;
-	pg_atomic_write_u32(&registry->mode, mode);
-	pg_atomic_fetch_add_u32(&registry->generation, 1);
-}
-
-void
-registry_set_terms(uint32 lease, uint32 interval, uint32 retry)
-{
-	uint32 old = pg_atomic_read_u32(&registry->lease);
-
-	if (old == lease && pg_atomic_read_u32(&registry->interval) == interval &&
-		pg_atomic_read_u32(&registry->retry) == retry)
-		return;
-
-	/*
-	 * The lock is for whoever applies a report just now: either it counts the new
-	 * lease and finds the new generation afterwards, or neither.
-	 */
-	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	pg_atomic_write_u32(&registry->lease, lease);
-	pg_atomic_write_u32(&registry->interval, interval);
-	pg_atomic_write_u32(&registry->retry, retry);
-	pg_atomic_fetch_add_u32(&registry->generation, 1);
-
-	/* a client that hears of a longer lease counts it from the last report that it has sent already */
-	for (int i = 0; lease > old && i < pgpm_max_instances; i++)
-	{
-		InstanceSlot *instance = &registry->instances[i];
-
-		if (registry->instance_hashes[i] != 0)
-			instance->lease_until =
-				Max(instance->lease_until, instance->lease_from + INT64CONST(1000) * lease);
-	}
-	LWLockRelease(registry->lock);
-}
-
-/*---- the worker's side ----*/
-
-/* NULL if the slot is another's by now. */
-static InstanceSlot *
-target_of(const Target *target)
-{
-	InstanceSlot *instance = &registry->instances[target->instance];
-
-	return instance->used && instance->generation == target->generation ? instance : NULL;
-}
-
-/*
- * As much of the raise as fits.  What the instance believes already costs
- * nothing; but while the sum is above capacity nothing at all is raised.
- */
-static int
-raise_within(InstanceSlot *instance, const Target *target, int64 room)
-{
-	int occupied = instance_occupancy(instance);
-	int limit = (int) Min(target->limit, occupied + room);
-
-	if (room < 0 || limit <= published(instance).limit)
-		return 0;
-	publish(instance, limit, target->state, target->by_rule);
-	return instance_occupancy(instance) - occupied;
-}
-
-static bool
-lowers(const InstanceSlot *instance, const Target *target)
-{
-	int limit = published(instance).limit;
-
-	return target->limit == NO_LIMIT || limit == NO_LIMIT || target->limit <= limit;
-}
-
-bool
-registry_publish(const Target *targets, int ntargets, int capacity)
-{
-	bool unmet = false;
-	int64 room;
-
-	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < ntargets; i++)
-	{
-		InstanceSlot *instance = target_of(&targets[i]);
-
-		if (instance != NULL && lowers(instance, &targets[i]))
-			publish(instance, targets[i].limit, targets[i].state, targets[i].by_rule);
-	}
-
-	/* sessions may have come since the targets were worked out: sum again, under the lock */
-	room = capacity - total_occupancy();
-	for (int i = 0; i < ntargets; i++)
-	{
-		InstanceSlot *instance = target_of(&targets[i]);
-
-		if (instance == NULL || lowers(instance, &targets[i]))
-			continue;
-		room -= raise_within(instance, &targets[i], room);
-		unmet |= published(instance).limit < targets[i].limit;
-	}
-	LWLockRelease(registry->lock);
-	return unmet;
-}
+/*---- the end of instances ----*/
 
 void
 registry_expire(int64 now)
@@ -781,7 +495,6 @@ registry_expire(int64 now)
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
 		InstanceSlot *instance = &registry->instances[i];
-		Publication current = published(instance);
 
 		if (registry->instance_hashes[i] == 0)
 			continue;
@@ -792,16 +505,8 @@ registry_expire(int64 now)
 			drop_instance(i);
 			continue;
 		}
-		if (now <= instance->lease_until || current.limit == NO_LIMIT)
-			continue;
-
-		/*
-		 * By now its client opens nothing above what it holds, and it cannot believe
-		 * anything older when it speaks again: the answer carries this.
-		 */
-		publish(instance, Min(current.limit, instance->held), current.state, current.by_rule);
-		instance->granted = published(instance).limit;
-		instance->acked = true;
+		if (now > instance->lease_until)
+			grant_take_back(instance);
 	}
 	LWLockRelease(registry->lock);
 }

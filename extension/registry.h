@@ -7,7 +7,7 @@
  *	A backend attaches itself in the transaction that ends its startup, applies
  *	the reports that its client sends, delivers its instance's allotment, and detaches when its
  *	process ends (session.c).  The worker copies all of it, works out fair
- *	shares, and publishes them (worker.c).  Views copy and show (views.c).
+ *	shares (share.c), and publishes them (grant.c, which keeps the invariant).  Views copy and show (views.c).
  *
  * Life of a slot
  *	A pool begins with its first instance and ends with its last.  An instance
@@ -21,13 +21,7 @@
  *	is not atomic.  Exclusive to attach, detach, apply a report, publish; shared to copy.  It is
  *	held for a few microseconds, nothing is allocated, and no error is raised under it;
  *	no other lock is taken under it.
- *	Atomics are written under the lock (but see registry_set_mode) and read without.
- *
- * The invariant (PROTOCOL.md, section 6)
- *	occupancy(i) = max(held, granted), granted being the largest limit that i may still believe.
- *	registry_publish raises nothing unless the sum of occupancies then fits in
- *	capacity.  Attaching can exceed capacity by the sessions that were being opened when it fell,
- *	and by the first sessions of newcomers; headroom is for these.
+ *	Atomics are written under the lock (but see grant_set_mode) and read without.
  *
  * Accepted races
  *	A backend that delivers an allotment reads generation, mode and
@@ -249,30 +243,9 @@ extern bool registry_apply_report(int instance, const Report *report);
 /* Have the worker look now instead of at its next round. */
 extern void registry_wake_worker(void);
 
-/*---- for all instances alike ----*/
+/*---- about instances, as they are or copied ----*/
 
-/*
- * Called in the postmaster on reload, which runs before any backend can have
- * seen the new value: so that a change of mode needs no worker.  Writes atomics only; the
- * postmaster must not take locks.
- */
-extern void registry_set_mode(int mode);
-
-/* Worker only: settings that every text carries. */
-extern void registry_set_terms(uint32 lease, uint32 interval, uint32 retry);
-
-/* What an instance is to be told now, the global mode considered; *epoch orders it. */
-extern Publication registry_effective(uint64 word, uint32 generation, uint32 mode);
-
-/*---- the worker's side ----*/
-
-extern uint64 publication_pack(const Publication *publication);
-extern Publication publication_unpack(uint64 word);
-extern int instance_occupancy(const InstanceSlot *instance);
 extern int32 instance_demand(const InstanceSlot *instance);
-
-/* True if the instance's limit is set by shares: it follows, in a pool whose mode is share. */
-extern bool instance_shares(const InstanceSlot *instance, const PoolSlot *pool);
 
 /* Does the instance tell its state from time to time, and is its last word older than it should be? */
 extern bool instance_silent(const InstanceSlot *instance, int64 now);
@@ -283,21 +256,7 @@ extern bool instance_silent(const InstanceSlot *instance, int64 now);
  */
 extern bool instance_vanished(const InstanceSlot *instance);
 
-typedef struct Target
-{
-	int instance;
-	uint32 generation; /* of the slot; a target for one that was reused meanwhile is dropped */
-	int limit;
-	AllotState state;
-	bool by_rule;
-} Target;
-
-/*
- * Publish.  Targets that lower a limit always are; those that raise one are in
- * the order given, and only as far as the invariant allows.  Instances that are
- * not shared with get NO_LIMIT.  True if somebody still has less than his target.
- */
-extern bool registry_publish(const Target *targets, int ntargets, int capacity);
+/*---- the worker's side ----*/
 
 /* Silent instances lose what they do not use; dead ones their slots. */
 extern void registry_expire(int64 now);

@@ -46,6 +46,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "report.h"
@@ -225,7 +226,7 @@ read_allotment(int instance)
 	pg_read_barrier();
 	told.word = pg_atomic_read_u64(&registry->instances[instance].publication);
 	told.allotment =
-		registry_effective(told.word, told.generation, pg_atomic_read_u32(&registry->mode));
+		publication_effective(told.word, told.generation, pg_atomic_read_u32(&registry->mode));
 	told.lease = pg_atomic_read_u32(&registry->lease);
 	told.interval = pg_atomic_read_u32(&registry->interval);
 	told.retry = pg_atomic_read_u32(&registry->retry);

@@ -31,6 +31,7 @@
 
 #include "allot.h"
 #include "compat.h"
+#include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "rules.h"
@@ -234,12 +235,12 @@ copy_instance(int slot, int64 now)
 	member->target.by_rule = pool->mode_by_rule;
 	member->pool = instance->pool;
 	member->follows = instance->follows;
-	member->shares = instance_shares(instance, pool);
+	member->shares = grant_applies(instance, pool);
 	member->expired = now > instance->lease_until;
 	member->vanished = instance_vanished(instance);
 	member->bye = instance->bye;
 	member->held = instance->held;
-	member->occupancy = instance_occupancy(instance);
+	member->occupancy = grant_occupancy(instance);
 	member->limit = published.limit;
 	member->demand = instance->reported ? instance_demand(instance) : Max(1, instance->held);
 	member->ceiling = known_ceiling(instance);
@@ -561,7 +562,7 @@ publish_targets(int capacity)
 	qsort(members, nmembers, sizeof(Member), compare_members);
 	for (int i = 0; i < nmembers; i++)
 		targets[i] = members[i].target;
-	(void) registry_publish(targets, nmembers, capacity);
+	grant_publish(targets, nmembers, capacity);
 }
 
 /*---- the round ----*/
@@ -577,8 +578,8 @@ set_terms(void)
 	uint32 set = (uint32) pgpm_report_interval;
 	uint32 interval = Max(1, (fleet + set - 1) / set) * set;
 
-	registry_set_terms(Max((uint32) pgpm_lease, LEASE_INTERVALS * interval), interval,
-					   pgpm_retry_interval);
+	grant_set_terms(Max((uint32) pgpm_lease, LEASE_INTERVALS * interval), interval,
+					pgpm_retry_interval);
 }
 
 static void

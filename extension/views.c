@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "grant.h"
 #include "health.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
@@ -144,9 +145,9 @@ instance_of(const Copy *copy, const SessionSlot *session)
 static Publication
 published(const InstanceSlot *instance)
 {
-	return registry_effective(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication),
-							  pg_atomic_read_u32(&registry->generation),
-							  pg_atomic_read_u32(&registry->mode));
+	return publication_effective(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication),
+								 pg_atomic_read_u32(&registry->generation),
+								 pg_atomic_read_u32(&registry->mode));
 }
 
 static bool
@@ -351,8 +352,8 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 	sums->queued += told.state == ALLOT_QUEUED;
 	sums->held += instance->held;
 	sums->sessions += instance->held + instance->knocks;
-	if (instance_shares(instance, pool))
-		add_int(&sums->occupied, instance_occupancy(instance));
+	if (grant_applies(instance, pool))
+		add_int(&sums->occupied, grant_occupancy(instance));
 	if (told.limit != NO_LIMIT)
 	{
 		sums->limited++;
@@ -648,7 +649,7 @@ emit_instance(FunctionCallInfo fcinfo, const Copy *copy, const InstanceSlot *ins
 	put_int(&row, instance->held);
 	put_int(&row, instance->knocks);
 	put_int_or_null(&row, told.limit != NO_LIMIT, told.limit);
-	put_int_or_null(&row, instance_shares(instance, pool), instance_occupancy(instance));
+	put_int_or_null(&row, grant_applies(instance, pool), grant_occupancy(instance));
 	if (instance->reports)
 		put(&row, BoolGetDatum(instance->acked));
 	else

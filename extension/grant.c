@@ -1,0 +1,316 @@
+/*-------------------------------------------------------------------------
+ *
+ * grant.c
+ *	  What instances are told that they may hold, and what they may still believe.
+ *
+ * grant.h has the invariant that is kept here, and by whom these are called.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "grant.h"
+#include "registry.h"
+
+#define EPOCH_SHIFT 22
+#define LIMIT_SHIFT 4
+#define LIMIT_MASK 0x3FFFF
+#define BY_RULE_BIT 0x8
+#define STATE_MASK 0x7
+
+/*---- what is told, in one word ----*/
+
+uint64
+publication_pack(const Publication *publication)
+{
+	return (publication->epoch << EPOCH_SHIFT) |
+		   ((uint64) ((publication->limit + 1) & LIMIT_MASK) << LIMIT_SHIFT) |
+		   (publication->by_rule ? BY_RULE_BIT : 0) | (uint64) publication->state;
+}
+
+Publication
+publication_unpack(uint64 word)
+{
+	Publication publication;
+
+	publication.epoch = word >> EPOCH_SHIFT;
+	publication.limit = (int) ((word >> LIMIT_SHIFT) & LIMIT_MASK) - 1;
+	publication.by_rule = (word & BY_RULE_BIT) != 0;
+	publication.state = (AllotState) (word & STATE_MASK);
+	return publication;
+}
+
+/*
+ * The global mode beats what was published, because turning it down must help
+ * even when nobody publishes any more; a rule's own mode is in the publication.
+ *
+ * The sum of two counters that only grow orders texts: it grows whenever one does.
+ */
+Publication
+publication_effective(uint64 word, uint32 generation, uint32 mode)
+{
+	Publication publication = publication_unpack(word);
+
+	publication.epoch += generation;
+	if (mode == MODE_OFF)
+	{
+		publication.state = ALLOT_OFF;
+		publication.limit = NO_LIMIT;
+	}
+	else if (mode == MODE_OBSERVE && !publication.by_rule)
+	{
+		publication.state = ALLOT_OK;
+		publication.limit = NO_LIMIT;
+	}
+	return publication;
+}
+
+Publication
+grant_told(const InstanceSlot *instance)
+{
+	/* the cast: reading an atomic is no change */
+	return publication_unpack(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication));
+}
+
+bool
+grant_applies(const InstanceSlot *instance, const PoolSlot *pool)
+{
+	return instance->follows && pool->mode == MODE_SHARE;
+}
+
+/*
+ * The largest limit that the instance may still believe.  While it was told of none, all
+ * that is known is how large it ever wants to be.
+ */
+int
+grant_believed(const InstanceSlot *instance)
+{
+	if (instance->bye)
+		return 0;
+	if (grant_told(instance).limit == NO_LIMIT)
+		/* its own word, which is worth no more than all connections that there are */
+		return instance->reported ? Min(instance->report.max_size, MaxConnections) : 0;
+	return instance->granted;
+}
+
+int
+grant_occupancy(const InstanceSlot *instance)
+{
+	return Max(instance->held, grant_believed(instance));
+}
+
+void
+grant_renew_lease(InstanceSlot *instance, int64 now)
+{
+	instance->lease_from = now;
+	instance->lease_until = now + INT64CONST(1000) * pg_atomic_read_u32(&registry->lease);
+}
+
+/*
+ * Tell the instance something else.  What it may still believe is what it was
+ * told before or this, whichever is larger, until it acknowledges this.
+ */
+static void
+publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
+{
+	Publication now = grant_told(instance);
+	int believed = grant_believed(instance);
+
+	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule)
+		return;
+
+	/* who was off counts no lease, and does not report: it has one lease from now to hear of a limit */
+	if (now.epoch != 0 && now.state == ALLOT_OFF && limit != NO_LIMIT)
+		grant_renew_lease(instance, pgpm_now());
+	now.epoch = ++registry->last_epoch;
+	now.limit = limit;
+	now.state = state;
+	now.by_rule = by_rule;
+	instance->granted = limit == NO_LIMIT ? 0 : Max(believed, limit);
+	instance->acked = false;
+	pg_atomic_write_u64(&instance->publication, publication_pack(&now));
+
+	/*
+	 * Only now: a text that carries the old publication was made before, hence
+	 * of this generation or an older one, so that its epoch is lower than this.
+	 */
+	pg_memory_barrier();
+	instance->ack_needed = now.epoch + pg_atomic_read_u32(&registry->generation);
+	registry->round.published++;
+}
+
+/* As much as all connections for each of very many instances: more than an int holds. */
+static int64
+total_occupancy(void)
+{
+	int64 total = 0;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] != 0 &&
+			grant_applies(instance, &registry->pools[instance->pool]))
+			total += grant_occupancy(instance);
+	}
+	return total;
+}
+
+/*
+ * What a newcomer, or one that comes back with nothing, is told before the
+ * worker has thought about it.  The session that it holds already is granted: that
+ * changes no sum.  One that only knocks gets a first connection if it fits.
+ */
+void
+grant_first(InstanceSlot *instance, const PoolSlot *pool)
+{
+	Publication now = grant_told(instance);
+	int limit = instance->held;
+	bool fits;
+
+	if (!grant_applies(instance, pool))
+	{
+		publish(instance, NO_LIMIT, pool->mode == MODE_OFF ? ALLOT_OFF : ALLOT_OK,
+				pool->mode_by_rule);
+		return;
+	}
+	if (now.epoch != 0 && now.limit >= Max(instance->held, 1))
+		return;
+	if (limit == 0 && now.epoch != 0 && now.state == ALLOT_QUEUED)
+		return; /* the worker keeps the queue */
+	fits = total_occupancy() + (limit == 0 ? 1 : 0) <= registry->round.capacity;
+	if (limit == 0 && fits)
+		limit = 1;
+	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
+}
+
+/* The client has taken over what is published now: it believes nothing else any more. */
+void
+grant_acknowledge(InstanceSlot *instance, uint64 ack)
+{
+	Publication now = grant_told(instance);
+
+	if (instance->acked || ack < instance->ack_needed)
+		return;
+	instance->acked = true;
+	if (now.limit != NO_LIMIT)
+		instance->granted = now.limit;
+}
+
+/*---- for all instances alike ----*/
+
+void
+grant_set_mode(int mode)
+{
+	if (pg_atomic_read_u32(&registry->mode) == (uint32) mode)
+		return;
+	pg_atomic_write_u32(&registry->mode, mode);
+	pg_atomic_fetch_add_u32(&registry->generation, 1);
+}
+
+void
+grant_set_terms(uint32 lease, uint32 interval, uint32 retry)
+{
+	uint32 old = pg_atomic_read_u32(&registry->lease);
+
+	if (old == lease && pg_atomic_read_u32(&registry->interval) == interval &&
+		pg_atomic_read_u32(&registry->retry) == retry)
+		return;
+
+	/*
+	 * The lock is for whoever applies a report just now: either it counts the new
+	 * lease and finds the new generation afterwards, or neither.
+	 */
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&registry->lease, lease);
+	pg_atomic_write_u32(&registry->interval, interval);
+	pg_atomic_write_u32(&registry->retry, retry);
+	pg_atomic_fetch_add_u32(&registry->generation, 1);
+
+	/* a client that hears of a longer lease counts it from the last report that it has sent already */
+	for (int i = 0; lease > old && i < pgpm_max_instances; i++)
+	{
+		InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] != 0)
+			instance->lease_until =
+				Max(instance->lease_until, instance->lease_from + INT64CONST(1000) * lease);
+	}
+	LWLockRelease(registry->lock);
+}
+
+/*---- the worker's side ----*/
+
+/* NULL if the slot is another's by now. */
+static InstanceSlot *
+target_of(const Target *target)
+{
+	InstanceSlot *instance = &registry->instances[target->instance];
+
+	return instance->used && instance->generation == target->generation ? instance : NULL;
+}
+
+/*
+ * As much of the raise as fits.  What the instance believes already costs
+ * nothing; but while the sum is above capacity nothing at all is raised.
+ */
+static int
+raise_within(InstanceSlot *instance, const Target *target, int64 room)
+{
+	int occupied = grant_occupancy(instance);
+	int limit = (int) Min(target->limit, occupied + room);
+
+	if (room < 0 || limit <= grant_told(instance).limit)
+		return 0;
+	publish(instance, limit, target->state, target->by_rule);
+	return grant_occupancy(instance) - occupied;
+}
+
+static bool
+lowers(const InstanceSlot *instance, const Target *target)
+{
+	int limit = grant_told(instance).limit;
+
+	return target->limit == NO_LIMIT || limit == NO_LIMIT || target->limit <= limit;
+}
+
+void
+grant_publish(const Target *targets, int ntargets, int capacity)
+{
+	int64 room;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < ntargets; i++)
+	{
+		InstanceSlot *instance = target_of(&targets[i]);
+
+		if (instance != NULL && lowers(instance, &targets[i]))
+			publish(instance, targets[i].limit, targets[i].state, targets[i].by_rule);
+	}
+
+	/* sessions may have come since the targets were worked out: sum again, under the lock */
+	room = capacity - total_occupancy();
+	for (int i = 0; i < ntargets; i++)
+	{
+		InstanceSlot *instance = target_of(&targets[i]);
+
+		if (instance == NULL || lowers(instance, &targets[i]))
+			continue;
+		room -= raise_within(instance, &targets[i], room);
+	}
+	LWLockRelease(registry->lock);
+}
+
+void
+grant_take_back(InstanceSlot *instance)
+{
+	Publication now = grant_told(instance);
+
+	if (now.limit == NO_LIMIT)
+		return;
+	publish(instance, Min(now.limit, instance->held), now.state, now.by_rule);
+	instance->granted = grant_told(instance).limit;
+	instance->acked = true;
+}
