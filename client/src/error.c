@@ -84,18 +84,27 @@ pqp_error_set(pqpool_error *err, int code, const char *format, ...)
 	return code;
 }
 
-/* Copy a text of many lines into one of one line, appending to what is there. */
+static bool
+breaks_line(char c)
+{
+	return c == '\n' || c == '\t' || c == '\r';
+}
+
+/* Append a text of many lines as one line: libpq's line break and tab become a blank. */
 static void
 append_line(char *buf, size_t size, const char *prefix, const char *text)
 {
 	size_t used = strlen(buf);
-	int written = snprintf(buf + used, size - used, "%s%s", prefix, text);
+	char *to = buf + used;
 
-	if (written < 0)
+	if (snprintf(to, size - used, "%s%s", prefix, text) < 0)
 		return;
-	for (char *c = buf + used; *c; c++)
-		if (*c == '\n' || *c == '\t' || *c == '\r')
-			*c = ' ';
+	for (const char *from = to; *from; from++)
+		if (!breaks_line(*from))
+			*to++ = *from;
+		else if (!breaks_line(from[1]))
+			*to++ = ' ';
+	*to = '\0';
 }
 
 /* Add why libpq failed, if it did; returns err's code. */

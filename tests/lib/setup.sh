@@ -133,4 +133,8 @@ if has apt-get; then
 fi
 
 mapfile -t packages < <(missing "$@")
-[ ${#packages[@]} -eq 0 ] || { echo "setup: still missing: ${packages[*]}" >&2; exit 1; }
+if [ ${#packages[@]} -gt 0 ]; then
+  echo "setup: still missing: ${packages[*]}" >&2
+  has "$PG_CONFIG" || echo "setup: there is no PG_CONFIG=$PG_CONFIG; name the pg_config of the server to test with" >&2
+  exit 1
+fi
