@@ -173,7 +173,7 @@ typedef struct Registry
 	LWLock *lock;
 	TimestampTz incarnation; /* when this shared memory was made */
 
-	/* for all instances alike; see registry_set_mode */
+	/* for all instances alike; see grant_set_mode and grant_set_terms */
 	pg_atomic_uint32 generation; /* bumped after any of the following has changed */
 	pg_atomic_uint32 mode;
 	pg_atomic_uint32 lease;	   /* ms */

@@ -9,7 +9,7 @@
  *	   capacity is what is left.
  *	4. allot() says what would be fair.
  *	5. What of that is worth a move is published, as far as the invariant in
- *	   registry.h allows.
+ *	   grant.h allows.
  *
  * Works on private copies, so that the lock is held only to copy and to
  * publish.  What changes in between is found when publishing: the sum is taken

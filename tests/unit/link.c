@@ -8,28 +8,10 @@
  *-------------------------------------------------------------------------
  */
 #include "tap.h"
+#include "draw.h"
 
 #include "link.h"
 #include "vectors.h"
-
-#define countof(array) ((int) (sizeof(array) / sizeof((array)[0])))
-
-static uint64_t random_state = UINT64_C(0x9e3779b97f4a7c15);
-
-static uint64_t
-draw64(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
-
-static unsigned
-draw(unsigned n)
-{
-	return (unsigned) (draw64() >> 33) % n;
-}
 
 /*---- ids ----*/
 
