@@ -127,8 +127,9 @@ PQPOOL_C_BEGIN
  * pool_max_size		10			connections that may exist, in whatever state
  * pool_acquire_timeout	30s			deadline of an acquire that does not give its own.  -1: none
  * pool_idle_timeout	10min		idle for longer, and above the minimum: closed.  0: never
- * pool_max_lifetime	30min		older (less up to 10 %, at random): replaced.  0: never
+ * pool_max_lifetime	30min		older (less 5 to 15 %, at random): replaced, one at a time.  0: never
  * pool_validate_after	30s			idle for longer: a round trip before it is lent.  0: always, -1: never
+ * pool_peek_after		5ms			not looked at for longer: its socket is, before it is lent.  0: always
  * pool_reset			rollback	what happens to a returned connection, see pqpool_release()
  * pool_reset_timeout	5s			deadline of that, after which the connection is discarded
  * pool_leak_after		5min		a loan out for longer counts as a leak.  0: never
@@ -247,14 +248,14 @@ PQPOOL_API pqpool *pqpool_open(const char *conninfo, pqpool_error *err) PQPOOL_W
  * passed.  First come, first served: once anybody waits, newcomers queue
  * behind, and a returned connection goes straight to the one at the head.  With
  * nobody waiting the thread gets the connection that it had last, else the one
- * used most recently.
+ * given back last.
  *
  * With timeout 0 it does not wait and does not connect (but if none was free,
  * the pool opens one, so that a later try finds it).
  *
  * The connection is idle (no transaction) and alive, as far as one can know:
- * its socket is looked at, unless that was done less than 5 ms ago; and if it
- * was idle for pool_validate_after, or another connection was found dead since,
+ * its socket is looked at, unless that was done less than pool_peek_after ago;
+ * and if it was idle for pool_validate_after, or another connection was found dead since,
  * it has answered a round trip (not with timeout 0).  What the server closed
  * 10 ms before the call is not handed out.
  *
@@ -425,6 +426,23 @@ PQPOOL_API const char *pqpool_name(const pqpool *pool);
 PQPOOL_API const char *pqpool_id(const pqpool *pool);
 
 #define PQPOOL_BUCKETS 32
+#define PQPOOL_ERRORS 48 /* codes are below */
+
+/* Why the pool closed a connection. */
+typedef enum pqpool_close_reason
+{
+	PQPOOL_CLOSE_IDLE,	   /* pool_idle_timeout */
+	PQPOOL_CLOSE_LIFETIME, /* pool_max_lifetime */
+	PQPOOL_CLOSE_LIMIT,	   /* above pool_max_size, or what the server allots */
+	PQPOOL_CLOSE_DRAIN,	   /* pqpool_drain() */
+	PQPOOL_CLOSE_DEAD,	   /* found dead, or the server ended it */
+	PQPOOL_CLOSE_UNFIT,	   /* given back in a state that is not worth mending, or mending failed */
+	PQPOOL_CLOSE_DISCARD, /* pqpool_discard(), or given back while a pqpool_cancel() was under way */
+	PQPOOL_CLOSE_FINISHED,	  /* by its holder, with PQfinish, by mistake */
+	PQPOOL_CLOSE_HOOK,		  /* a hook refused it */
+	PQPOOL_CLOSE_POOL,		  /* pqpool_close() */
+	PQPOOL_CLOSE_REASONS = 16 /* room for more */
+} pqpool_close_reason;
 
 typedef struct pqpool_statistics
 {
@@ -445,7 +463,7 @@ typedef struct pqpool_statistics
 	/* since the pool was opened */
 	uint64_t acquires;		/* that got a connection */
 	uint64_t timeouts;		/* acquires that failed by their deadline */
-	uint64_t failures;		/* acquires that failed in another way */
+	uint64_t failures;		/* acquires that failed in another way, see errors */
 	uint64_t opened;		/* connections opened */
 	uint64_t closed;		/* connections closed, for whatever reason */
 	uint64_t open_failures; /* attempts to connect that failed */
@@ -461,15 +479,22 @@ typedef struct pqpool_statistics
 	 * microseconds; 0: less than one; 31: that long or longer.
 	 *
 	 * wait: of acquires, also of those that did not wait, and of those that
-	 * failed by their deadline.  hold: of loans.
+	 * failed by their deadline.
+	 *
+	 * hold: of loans.  While a connection's loans are shorter than 64
+	 * microseconds, only one in 64 is measured, and counts for all of them.
 	 */
 	uint64_t wait[PQPOOL_BUCKETS];
 	uint64_t hold[PQPOOL_BUCKETS];
+
+	uint64_t errors[PQPOOL_ERRORS];			  /* acquires that failed, by pqpool_code */
+	uint64_t closed_by[PQPOOL_CLOSE_REASONS]; /* closed, by reason */
 } pqpool_statistics;
 
 /*
- * A snapshot, all of one moment.  Does not block.  Returns PQPOOL_OK,
- * BAD_ARGUMENT.
+ * A snapshot.  Takes no lock, and so holds up nobody: figures of what happens
+ * at the same time may differ by it, but size is always the sum of its parts.
+ * Returns PQPOOL_OK, BAD_ARGUMENT.
  */
 #define pqpool_stats(pool, stats) pqpool_stats_sized(pool, stats, sizeof(*(stats)))
 PQPOOL_API int pqpool_stats_sized(pqpool *pool, pqpool_statistics *stats, size_t size);

@@ -22,6 +22,8 @@
 
 #include <stdio.h>
 
+#include "loan.h"
+
 #define SLICE_US 100000 /* without a keeper, waiters look after themselves this often */
 
 /*
@@ -50,16 +52,15 @@ timeout_code(const Pool *pool)
 static void
 describe(const Pool *pool, const Caller *caller, int before, char *buf, size_t size, int64_t now)
 {
-	const int *count = pool->count;
-	size_t used = (size_t) snprintf(buf, size, "%lld ms: %d of %d in use",
-									(long long) ((now - caller->since) / 1000), count[SLOT_IN_USE],
-									pqp_limit(pool));
-	int others = pqp_size(pool) - count[SLOT_IN_USE];
+	Sizes n = pqp_sizes(pool);
+	size_t used =
+		(size_t) snprintf(buf, size, "%lld ms: %d of %d in use",
+						  (long long) ((now - caller->since) / 1000), n.in_use, pqp_limit(pool));
 
-	if (others > 0 && used < size)
-		used += (size_t) snprintf(
-			buf + used, size - used, ", %d idle, %d opening, %d resetting, %d closing",
-			count[SLOT_IDLE], count[SLOT_OPENING], count[SLOT_RESETTING], count[SLOT_CLOSING]);
+	if (n.size > n.in_use && used < size)
+		used += (size_t) snprintf(buf + used, size - used,
+								  ", %d idle, %d opening, %d resetting, %d closing", n.idle,
+								  n.opening, n.resetting, n.closing);
 	if (used < size)
 		used += (size_t) snprintf(buf + used, size - used, ", %d before you", before);
 	if (pool->link.attached && pqp_limit(pool) < pool->max_size && used < size)
@@ -89,13 +90,13 @@ refuse(Pool *pool, Caller *caller, int code, int before, Refusal *refusal, int64
 		case PQPOOL_OVER_ALLOTMENT:
 		case PQPOOL_QUEUED:
 		case PQPOOL_PAUSED:
-			pool->counters.timeouts++;
-			pool->counters.wait[pqp_link_bucket(now - caller->since)]++;
+			pqp_count(&pool->counters.timeouts, 1);
+			pqp_count(&pool->counters.wait[pqp_link_bucket(now - caller->since)], 1);
 			break;
 		default:
-			pool->counters.failures++;
 			break;
 	}
+	pqp_count(&pool->counters.errors[code], 1);
 }
 
 static int
@@ -140,17 +141,20 @@ max_waiters(const Pool *pool)
 	return pool->options.max_waiters > 0 ? pool->options.max_waiters : 10 * pool->max_size;
 }
 
-/* Take an idle connection if it is the caller's turn.  With the lock held. */
+/*
+ * Take an idle connection.  If there is none, every holder will come by, so
+ * that the caller may queue.  With the lock held.
+ */
 static Slot *
 take_idle(Pool *pool, const Caller *caller, const Thread *thread, int64_t now)
 {
 	Slot *slot;
 
-	if (pool->closed || pool->paused || !pool->newest || pqp_server_paused(pool))
+	if (!pqp_lends(pool))
 		return NULL;
-	slot = pqp_idle_best(pool, thread);
-	pqp_idle_remove(slot);
-	pqp_lend(slot, &caller->borrower, caller->since, now);
+	slot = pqp_idle_claim(pool, thread);
+	if (slot)
+		pqp_lend(slot, &caller->borrower, caller->since, now);
 	return slot;
 }
 
@@ -167,7 +171,7 @@ refusal_code(Pool *pool, const Caller *caller, bool first, int64_t now)
 		pool->spare_wanted = true;
 		return timeout_code(pool);
 	}
-	if (!first && pool->waiters.length >= max_waiters(pool))
+	if (!first && pool->queue.length >= max_waiters(pool))
 		return PQPOOL_EXHAUSTED;
 	return PQPOOL_OK;
 }
@@ -196,7 +200,7 @@ sleep_in_queue(Pool *pool, Caller *caller, int *before)
 			++*before;
 		if (slice < deadline)
 			pqp_pump(pool, &work, pqp_now());
-		else if (pqp_waitq_remove(&pool->waiters, &caller->waiter))
+		else if (pqp_waitq_remove(&pool->queue, &caller->waiter))
 			return false;
 		else
 			deadline = INT64_MAX; /* handed over at the last moment */
@@ -228,7 +232,7 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	int before = 0, code;
 
 	pthread_mutex_lock(&pool->lock);
-	if (first ? has_time(caller, now) : !pool->waiters.head)
+	if (first ? has_time(caller, now) : !pool->queue.head)
 		slot = take_idle(pool, caller, thread, now);
 	if (slot)
 	{
@@ -238,16 +242,16 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	code = refusal_code(pool, caller, first, now);
 	if (code != PQPOOL_OK)
 	{
-		before = pool->waiters.length;
+		before = pool->queue.length;
 		refuse(pool, caller, code, before, refusal, now);
 		pqp_pump(pool, &work, now); /* a spare may be wanted */
 		pqp_unlock(pool, &work);
 		return NULL;
 	}
 	if (first)
-		pqp_waitq_push_front(&pool->waiters, &caller->waiter);
+		pqp_waitq_push_front(&pool->queue, &caller->waiter);
 	else
-		pqp_waitq_push(&pool->waiters, &caller->waiter);
+		pqp_waitq_push(&pool->queue, &caller->waiter);
 	pool->refs++;
 	pqp_pump(pool, &work, now);
 	pqp_nudge(pool, &work, pqp_report_due(pool, now));
@@ -275,12 +279,13 @@ static bool
 is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 {
 	Pool *pool = slot->pool;
-	int64_t unused = now - slot->idle_since;
+	int64_t used_at = slot->alive_at > slot->idle_since ? slot->alive_at : slot->idle_since;
+	int64_t unused = now - used_at;
 	bool suspect = slot->suspicion != atomic_load_explicit(&pool->suspicion, memory_order_relaxed);
 	int64_t validate_after = pool->options.validate_after_ms;
 	Work work = { 0 };
 
-	if (!suspect && now - slot->alive_at < PQP_TRUST_US && validate_after != 0)
+	if (!suspect && now - slot->alive_at < pool->trust_us)
 		return true;
 	if (pqp_alive(slot))
 	{
@@ -301,10 +306,11 @@ is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 		}
 	}
 	pthread_mutex_lock(&pool->lock);
-	pool->counters.acquires--;
-	pool->counters.found_dead++;
+	pqp_count(&pool->counters.acquires, (uint64_t) -1); /* it was none after all */
+	pqp_count(&pool->counters.wait[pqp_link_bucket(slot->lent_at - caller->since)], (uint64_t) -1);
+	pqp_count(&pool->counters.found_dead, 1);
 	pqp_server_ended(pool, &work, now);
-	pqp_retire(slot, &work);
+	pqp_retire(slot, &work, PQPOOL_CLOSE_DEAD);
 	pool->refs++; /* the slot's may be the last but the handle's */
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
@@ -312,28 +318,30 @@ is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 	return false;
 }
 
-PGconn *
-pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_error *err)
+/* The thread has this loan; the next one is likely to be of the same slot. */
+static PGconn *
+loan(Thread *thread, Slot *slot, pqpool_error *err)
 {
-	Thread *thread = pqp_thread();
-	int64_t now = pqp_now();
-	Caller caller = { .borrower = { .bound = bound, .site = site }, .since = now };
-	Refusal refusal;
-	bool first = false;
+	thread->last = slot;
+	thread->last_pool = slot->pool->serial;
+	thread->last_freed = PQP_PEEK(&pqp_pools_freed);
+	thread->bound += (pqp_item_word(&slot->item) & PQP_ITEM_BOUND) != 0;
+	(void) pqp_error_clear(err);
+	return slot->conn;
+}
 
-	if (!thread)
-	{
-		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
-		return NULL;
-	}
-	caller.borrower.thread = thread->serial;
-	caller.borrower.tid = thread->tid;
-	caller.deadline =
-		pqp_deadline(now, timeout_ms == -1 ? pool->options.acquire_timeout_ms : timeout_ms);
+/* slot: what the fast path got, to be checked; or NULL. */
+static PGconn *
+acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_error *err)
+{
+	bool first = slot != NULL;
+	int64_t now = caller->since;
+	Refusal refusal;
+
 	for (;;)
 	{
-		Slot *slot = take_turn(pool, &caller, thread, first, now, &refusal);
-
+		if (!slot)
+			slot = take_turn(pool, caller, thread, first, now, &refusal);
 		if (!slot)
 		{
 			(void) explain(pool, &refusal, err);
@@ -347,26 +355,56 @@ pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_err
 		if (slot->state == SLOT_OPENING)
 		{
 			/* no helper could be had; here the waiter's reference is still ours */
-			bool mine = pqp_open_slot(slot, caller.deadline, &caller.borrower);
+			bool mine = pqp_open_slot(slot, caller->deadline, &caller->borrower);
 
 			pqp_unref(pool);
-			if (!mine)
-			{
-				now = pqp_now();
-				continue;
-			}
+			if (mine)
+				return loan(thread, slot, err);
 		}
-		else if (!is_good(slot, &caller, caller.deadline > caller.since, now))
-		{
-			now = pqp_now();
-			continue;
-		}
-		thread->last_pool = pool->serial;
-		thread->last_index = slot->index;
-		thread->bound += bound;
-		(void) pqp_error_clear(err);
-		return slot->conn;
+		else if (is_good(slot, caller, caller->deadline > caller->since, now))
+			return loan(thread, slot, err);
+		now = pqp_now();
+		slot = NULL;
 	}
+}
+
+/*
+ * The fast path: the thread's last connection, if it is free and nobody waits.
+ */
+PGconn *
+pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_error *err)
+{
+	Thread *thread = pqp_thread();
+	Caller caller = { .since = 0 };
+	Slot *slot = NULL;
+	uint64_t mine;
+
+	if (!thread)
+	{
+		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
+		return NULL;
+	}
+	mine = pqp_item_mine(thread->serial, bound);
+	if (thread->last_pool == pool->serial && pqp_item_take(&pool->queue, &thread->last->item, mine))
+	{
+		int64_t now = pqp_now_coarse();
+
+		slot = thread->last;
+		pqp_loan_begins(slot, thread->tid, site, now);
+		if (bound && !PQP_PEEK(&pool->bound))
+			PQP_POKE(&pool->bound, true);
+		if (now - slot->alive_at < pool->trust_us)
+		{
+			thread->bound += bound;
+			(void) pqp_error_clear(err);
+			return PQP_PEEK(&slot->conn);
+		}
+	}
+	caller.since = pqp_now();
+	caller.borrower = (Borrower){ .mine = mine, .tid = thread->tid, .site = site };
+	caller.deadline = pqp_deadline(caller.since, timeout_ms == -1 ? pool->options.acquire_timeout_ms
+																  : timeout_ms);
+	return acquire_slowly(pool, thread, &caller, slot, err);
 }
 
 PGconn *

@@ -174,7 +174,7 @@ cadence(const Pool *pool)
 {
 	int64_t interval = pool->link.allotment.interval_ms * 1000;
 
-	if (pool->waiters.length > 0)
+	if (pool->queue.length > 0)
 	{
 		interval /= HURRY;
 		if (interval < HURRY_MIN_US)
@@ -183,14 +183,17 @@ cadence(const Pool *pool)
 	return interval;
 }
 
-/* Does the pool want more than it may hold, and the server not know it? */
+/*
+ * Does the pool want more than it may hold, and the server not know it?  Then
+ * somebody waits, and so all that is open is in use.
+ */
 static bool
 has_unknown_demand(const Pool *pool)
 {
 	int limit = pqp_limit(pool);
 
 	return limit < pool->max_size && pool->link.reported_demand <= limit &&
-		   pool->count[SLOT_IN_USE] + pool->waiters.length > limit;
+		   pool->queue.length > 0 && pool->count[SLOT_OPEN] + pool->queue.length > limit;
 }
 
 /* At what time is the next report due?  INT64_MAX: none is. */
@@ -224,7 +227,7 @@ pqp_knock_due(Pool *pool, int64_t now)
 	const Link *link = &pool->link;
 	int64_t due, earliest = link->knocked_at;
 
-	if (!pqp_reports(pool) || link->knocking || pool->report.slot || pool->newest)
+	if (!pqp_reports(pool) || link->knocking || pool->report.slot || pqp_idle_any(pool))
 		return INT64_MAX;
 	if (earliest > 0)
 		earliest += link->allotment.retry_ms * 1000;
@@ -236,7 +239,7 @@ pqp_knock_due(Pool *pool, int64_t now)
 	}
 	else if (pqp_size(pool) == 0)
 	{
-		if (pqp_limit(pool) > 0 || (pool->waiters.length == 0 && pool->min_size == 0))
+		if (pqp_limit(pool) > 0 || (pool->queue.length == 0 && pool->min_size == 0))
 			return INT64_MAX;
 		due = now;
 	}
@@ -244,7 +247,7 @@ pqp_knock_due(Pool *pool, int64_t now)
 	{
 		int64_t since = link->answered_at > 0 ? link->answered_at : link->attached_at;
 
-		if (pool->count[SLOT_IN_USE] == 0)
+		if (pqp_sizes(pool).in_use == 0)
 			return INT64_MAX;
 		due = since + 2 * cadence(pool);
 	}

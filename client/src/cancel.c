@@ -18,6 +18,8 @@
 #include <string.h>
 
 #define DEFAULT_MS 5000
+#define INSIST_US 50000
+#define INSIST_TIMES 4
 
 typedef struct Request
 {
@@ -47,8 +49,8 @@ forget(Request *request)
 	if (!pool)
 		return;
 	pthread_mutex_lock(&pool->lock);
-	slot = request->index < pool->nslots ? pool->slots[request->index] : NULL;
-	if (slot && slot->serial == request->serial)
+	slot = pqp_slot(pool, request->index);
+	if (slot->serial == request->serial)
 		slot->cancels--;
 	pthread_mutex_unlock(&pool->lock);
 	pqp_unref(pool);
@@ -87,7 +89,8 @@ prepare(PGconn *conn, Request *request)
 	}
 	pthread_mutex_lock(&pool->lock);
 	pqp_lookup_unlock(conn);
-	if (slot->state != SLOT_IN_USE)
+	pqp_item_call(&slot->item);
+	if (pqp_item_holder(pqp_item_word(&slot->item)) == 0)
 		code = PQPOOL_NOT_LENT;
 	else if ((request->cancel = PQgetCancel(conn)) == NULL)
 		code = PQPOOL_OUT_OF_MEMORY;
@@ -103,23 +106,52 @@ prepare(PGconn *conn, Request *request)
 	return code;
 }
 
+/* Until it has ended: a request may be there before the query that it means. */
+static void *
+insist_main(void *arg)
+{
+	Request *request = arg;
+	int64_t pause_us = INSIST_US;
+
+	(void) pthread_setname_np(pthread_self(), "pqpool-cancel");
+	for (int i = 0; i < INSIST_TIMES; i++, pause_us *= 2)
+	{
+		(void) PQcancel(request->cancel, request->text, sizeof(request->text));
+		if (pqp_waitq_park(&request->done, pqp_now() + pause_us))
+			break;
+	}
+	PQfreeCancel(request->cancel);
+	drop(request);
+	return NULL;
+}
+
 /*
  * What runs on this connection shall end, as it is about to be closed.  Does
- * not wait.
+ * not wait.  NULL: cannot be done; else pqp_cancel_ended is due when it has.
  */
-void
-pqp_cancel_and_forget(PGconn *conn)
+struct Request *
+pqp_cancel_insist(PGconn *conn)
 {
 	Request *request = calloc(1, sizeof(*request));
 
 	if (!request)
-		return;
-	atomic_init(&request->holders, 1);
+		return NULL;
+	atomic_init(&request->holders, 2);
 	request->cancel = PQgetCancel(conn);
-	if (request->cancel && pqp_thread_start(cancel_main, request))
-		return;
+	if (request->cancel && pqp_thread_start(insist_main, request))
+		return request;
 	PQfreeCancel(request->cancel);
 	free(request);
+	return NULL;
+}
+
+void
+pqp_cancel_ended(struct Request *request)
+{
+	if (!request)
+		return;
+	pqp_waitq_tell(&request->done);
+	drop(request);
 }
 
 int

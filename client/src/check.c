@@ -46,6 +46,9 @@ pqp_restore(Slot *slot)
 {
 	PQsetNoticeReceiver(slot->conn, slot->receiver, NULL);
 	PQsetNoticeProcessor(slot->conn, slot->processor, NULL);
+	PQuntrace(slot->conn);
+	(void) PQsetErrorVerbosity(slot->conn, PQERRORS_DEFAULT);
+	(void) PQsetErrorContextVisibility(slot->conn, PQSHOW_CONTEXT_ERRORS);
 }
 
 static void
@@ -187,6 +190,23 @@ pqp_round_trip(Slot *slot, int64_t deadline)
 }
 
 /*
+ * For the fast path: is nothing to be done about it, but what costs next to
+ * nothing, and has been done?  What the holder did not read of NOTIFYs is gone.
+ */
+bool
+pqp_spotless(Slot *slot)
+{
+	PGconn *conn = slot->conn;
+
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE || PQpipelineStatus(conn) != PQ_PIPELINE_OFF ||
+		PQisnonblocking(conn) || slot->fatal)
+		return false;
+	drop_notifies(conn);
+	pqp_restore(slot);
+	return true;
+}
+
+/*
  * Put libpq's own settings back, and, if need be, the session; results and
  * notices are nobody's.
  */
@@ -237,8 +257,6 @@ pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *comman
 	if (good)
 		drop_notifies(conn);
 	pqp_restore(slot);
-	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
-	(void) PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_ERRORS);
 	return good && !slot->fatal;
 }
 

@@ -14,6 +14,10 @@
 #include <limits.h>
 #include <time.h>
 
+#define COARSE_NS 4000000
+
+static clockid_t coarse_clock = CLOCK_MONOTONIC;
+
 static int64_t
 read_clock(clockid_t clock)
 {
@@ -27,6 +31,27 @@ int64_t
 pqp_now(void)
 {
 	return read_clock(CLOCK_MONOTONIC);
+}
+
+/*
+ * How far the coarse clock may be behind is for the kernel to say; where it is
+ * too far for what we promise about connections (see COARSE_NS), the
+ * precise one has to do.
+ */
+int64_t
+pqp_now_coarse(void)
+{
+	return read_clock(coarse_clock);
+}
+
+__attribute__((constructor)) static void
+choose_clock(void)
+{
+	struct timespec resolution;
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 && resolution.tv_sec == 0 &&
+		resolution.tv_nsec <= COARSE_NS)
+		coarse_clock = CLOCK_MONOTONIC_COARSE;
 }
 
 int64_t

@@ -34,22 +34,24 @@ ended(Slot *slot)
 	Pool *pool = slot->pool;
 	Work work = { 0 };
 
+	pqp_cancel_ended(slot->insisting);
+	slot->insisting = NULL;
 	if (!pool)
 	{
 		free(slot);
 		return;
 	}
 	pthread_mutex_lock(&pool->lock);
-	pool->count[slot->state]--;
-	pool->slots[slot->index] = NULL;
-	pool->counters.closed++;
+	pqp_count(&pool->counters.closed, 1);
+	pqp_count(&pool->counters.closed_by[slot->reason], 1);
+	slot->conn = NULL;
+	pqp_slot_free(slot);
 	if (pool->watchers > 0)
 		pthread_cond_broadcast(&pool->changed);
 	if (pool->closed && pool->link.bye_pending)
 		pqp_nudge(pool, &work, pqp_now());
 	pqp_pump(pool, &work, pqp_now());
 	pqp_unlock(pool, &work);
-	free(slot);
 	pqp_unref(pool);
 }
 
@@ -68,7 +70,7 @@ finish(Slot *slot)
 	if (sock >= 0)
 		copy = fcntl(sock, F_DUPFD_CLOEXEC, 0);
 	if (PQtransactionStatus(conn) == PQTRANS_ACTIVE)
-		pqp_cancel_and_forget(conn);
+		slot->insisting = pqp_cancel_insist(conn);
 	/* else saying good-bye to a server that does not read could block */
 	(void) PQsetnonblocking(conn, 1);
 	PQsetNoticeReceiver(conn, slot->receiver, NULL);
@@ -113,7 +115,7 @@ close_some(Task *chain)
 
 	while (chain && n < BATCH)
 	{
-		Slot *slot = (Slot *) chain;
+		Slot *slot = pqp_task_slot(chain);
 
 		chain = chain->next;
 		polls[n] = (struct pollfd){ .fd = finish(slot), .events = POLLIN };
@@ -159,7 +161,7 @@ pqp_close_slots(Slot *chain)
 	{
 		Slot *slot = chain;
 
-		chain = (Slot *) slot->task.next;
+		chain = slot->next;
 		slot->task = (Task){ .kind = TASK_CLOSE };
 		if (!pqp_helper_submit(&slot->task))
 			pqp_close_batch(&slot->task);

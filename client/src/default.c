@@ -120,7 +120,7 @@ pqp_own_close(Thread *thread)
 	if (!slot)
 		return;
 	thread->own = NULL;
-	slot->task.next = NULL;
+	slot->next = NULL;
 	pqp_close_slots(slot);
 	pqp_options_free(&thread->own_options);
 }
@@ -160,7 +160,7 @@ own_deadline(const PoolOptions *options)
 static bool
 own_open(Thread *thread, pqpool_error *err)
 {
-	Slot *slot = calloc(1, sizeof(*slot));
+	Slot *slot = aligned_alloc(_Alignof(Slot), sizeof(*slot));
 	Failure failure;
 
 	if (!slot)
@@ -168,6 +168,7 @@ own_open(Thread *thread, pqpool_error *err)
 		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
 		return false;
 	}
+	memset(slot, 0, sizeof(*slot));
 	if (!own_parse(&thread->own_options, err))
 	{
 		free(slot);
@@ -186,7 +187,7 @@ own_open(Thread *thread, pqpool_error *err)
 	}
 	slot->receiver = PQsetNoticeReceiver(slot->conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(slot->conn, NULL, NULL);
-	slot->last_thread = thread->serial;
+	slot->own_thread = thread->serial;
 	slot->alive_at = slot->idle_since = pqp_now();
 	pqp_lost(pqp_lookup_add(slot));
 	thread->own = slot;
@@ -202,7 +203,7 @@ own_good(Thread *thread)
 	int64_t unused = now - slot->idle_since;
 	const PoolOptions *options = &thread->own_options;
 
-	if (now - slot->alive_at < PQP_TRUST_US)
+	if (now - slot->alive_at < options->peek_after_ms * 1000)
 		return true;
 	if (!pqp_alive(slot))
 		return false;

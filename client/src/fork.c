@@ -41,7 +41,6 @@ static atomic_bool pending; /* a fork happened, and nobody has cleaned up yet */
 static pthread_mutex_t cleaning = PTHREAD_MUTEX_INITIALIZER;
 static Thread *survivor; /* the thread that forked */
 static Slot *inherited;	 /* all slots that were in the lookup table */
-static Slot *forsaken;	 /* of these, what is never freed */
 static int dev_null = -1;
 static pgthreadlock_t libpq_lock; /* 1: take, 0: give back */
 
@@ -96,10 +95,8 @@ forked(void)
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
 		for (int i = 0; i < pool->nslots; i++)
 		{
-			Slot *slot = pool->slots[i];
+			Slot *slot = pqp_slot(pool, i);
 
-			if (!slot)
-				continue;
 			cut(slot->half_open);
 			if (slot->end_fd > 0)
 				(void) close(slot->end_fd);
@@ -122,50 +119,79 @@ watch_forks(void)
 	(void) pthread_atfork(before, unlock_all, forked);
 }
 
-/* Nobody else knows this slot any more. */
-static void
-drop(Slot *slot, bool quiet)
+/* What is never freed, but not lost either. */
+typedef struct Forsaken
 {
-	if (quiet)
-	{
-		PQfinish(slot->conn);
-		free(slot);
+	struct Forsaken *next;
+	void *slots;
+} Forsaken;
+
+static Forsaken *forsaken;
+
+static void
+forsake(void *slots)
+{
+	Forsaken *entry = malloc(sizeof(*entry));
+
+	if (!entry)
 		return;
-	}
-	slot->chain = forsaken;
-	forsaken = slot;
+	*entry = (Forsaken){ .next = forsaken, .slots = slots };
+	forsaken = entry;
+}
+
+/* Was nobody working on it? */
+static bool
+is_quiet(Slot *slot)
+{
+	return slot->state == SLOT_OPEN && (pqp_item_word(&slot->item) & PQP_ITEM_FREE) && !slot->lost;
+}
+
+/* Finish what was idle.  False: there was more. */
+static bool
+finish_quiet(Slot *slots, int n)
+{
+	bool all = true;
+
+	for (int i = 0; i < n; i++)
+		if (slots[i].conn && is_quiet(&slots[i]))
+			PQfinish(slots[i].conn);
+		else if (slots[i].conn || slots[i].half_open)
+			all = false;
+	return all;
 }
 
 /* A pool as if it had just been opened, with what was set at run time. */
 static void
 empty(Pool *pool)
 {
+	for (int k = 0; k < PQP_CHUNKS && pool->chunks[k]; k++)
+	{
+		if (finish_quiet(pool->chunks[k], PQP_CHUNK_FIRST << k))
+			free(pool->chunks[k]);
+		else
+			forsake(pool->chunks[k]);
+		pool->chunks[k] = NULL;
+	}
+	pool->nslots = 0;
+	pool->empty = NULL;
 	memset(pool->count, 0, sizeof(pool->count));
-	memset(pool->slots, 0, (size_t) pool->nslots * sizeof(Slot *));
-	pool->newest = pool->oldest = NULL;
 	pool->borrowed = 0;
-	pool->waiters = (WaitQueue){ 0 };
+	memset(&pool->queue, 0, sizeof(pool->queue));
 	pool->watchers = 0;
 	(void) pthread_cond_init(&pool->changed, NULL);
 	pool->refs = pool->closed ? 0 : 1;
 	pool->failure.code = PQPOOL_OK;
-	pool->failures_in_a_row = 0;
+	pool->failures_in_a_row = pool->successes_in_a_row = 0;
 	pool->retry_at = 0;
+	pool->retired_at = 0;
 	pool->spare_wanted = false;
-	pool->link = (Link){ .jitter = 1 };
+	memset(&pool->link, 0, sizeof(pool->link));
+	pool->link.jitter = 1;
 	pool->report = (Report){ 0 };
 	pool->keeper_due = INT64_MAX;
 	(void) pqp_link_new_id(pool->id);
 	memset(&pool->counters, 0, sizeof(pool->counters));
-}
-
-/* Slots that were being opened, or had been finished, were in no table. */
-static void
-drop_strays(Pool *pool)
-{
-	for (int i = 0; i < pool->nslots; i++)
-		if (pool->slots[i] && pool->slots[i]->state != SLOT_IDLE && !pool->slots[i]->in_table)
-			drop(pool->slots[i], false);
+	pqp_gate(pool);
 }
 
 static void
@@ -178,6 +204,8 @@ clean_survivor(void)
 	thread->own = NULL;
 	pqp_options_free(&thread->own_options);
 	thread->bound = 0;
+	thread->last = NULL;
+	thread->last_pool = 0;
 	thread->tid = gettid();
 	for (uint32_t i = 0; i < thread->depth; i++)
 		if (thread->scopes[i].pool && !thread->scopes[i].owned)
@@ -202,27 +230,34 @@ bury_closed(void)
 	} while (pool);
 }
 
+/* A thread's own connections are in no pool. */
 static void
-clean_up(void)
+drop_own(Slot *slots)
 {
-	Slot *slots = inherited;
-
-	inherited = NULL;
-	pqp_registry_lock();
-	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
-		drop_strays(pool);
 	while (slots)
 	{
 		Slot *slot = slots;
-		bool own = !slot->pool;
 
 		slots = slot->chain;
 		slot->in_table = false;
-		if (own)
-			drop(slot, survivor && survivor->own == slot && slot->own_loans == 0);
+		if (slot->pool)
+			continue;
+		if (survivor && survivor->own == slot && slot->own_loans == 0 && !slot->lost)
+		{
+			PQfinish(slot->conn);
+			free(slot);
+		}
 		else
-			drop(slot, slot->state == SLOT_IDLE && !slot->borrowed);
+			forsake(slot);
 	}
+}
+
+static void
+clean_up(void)
+{
+	drop_own(inherited);
+	inherited = NULL;
+	pqp_registry_lock();
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
 		empty(pool);
 	pqp_registry_unlock();

@@ -7,33 +7,42 @@
  *	callers		any thread, inside a pqpool_ function
  *	helpers		at most PQP_MAX_HELPERS threads, made on demand: what blocks (connect, close,
  *				roll back what a dead thread left, cancel, knock) is theirs
- *	keeper		one thread: timers and reports; never blocks but in poll()
+ *	keeper		one thread: timers, reports, resets; never blocks but in poll()
  *
- * Life of a slot (pool->count[] has the numbers; their sum is the pool's size):
+ * A slot is a place for a connection.  It belongs to its pool for as long as
+ * that lives, and serves one connection after the other:
  *
- *		          opened                  lent
- *		OPENING ----------> IDLE <----------------> IN_USE
- *		   |                 |  ^                     |
- *		   | failed          |  |                     | released
- *		   v                 |  +----- RESETTING <----+
- *		 (gone) <-- CLOSING <+------------+
+ *		           opened                 taken, given: waitq.h
+ *		OPENING ----------> OPEN, FREE <--------------------> OPEN, lent
+ *		   |                   |  ^                               |
+ *		   | failed            |  |                               | released the slow way
+ *		   v                   |  +-------- OPEN, HELD <----------+
+ *		 EMPTY <-- CLOSING <---+-------------+
  *
- *	A waiter can be granted a slot straight from OPENING or RESETTING.  A slot
- *	that the keeper has borrowed, for a report or a look, is IDLE, but not in the idle list.
- *	Who has taken a slot out of IDLE owns its PGconn until the state changes again;
- *	nobody else touches the PGconn, so it needs no lock.
+ *	slot->state says the large things and changes with the lock held; within
+ *	OPEN, the item's word says more.  A waiter can be handed a slot straight from
+ *	OPENING.  HELD is one that is being reset, or that the keeper has borrowed for
+ *	a report or a look.  Whoever has it lent or HELD owns its PGconn, so that
+ *	needs no lock: nobody else touches it.
  *
  * Locks, in the order in which they may be taken together:
  *	1. registry (registry.c)	list of pools, default pool, graveyard
  *	2. lookup shard (lookup.c)	chains of slots by PGconn
  *	3. pool->lock				all fields of Pool and Slot not marked otherwise
  *	4. leaves: helper queue, keeper, quarantine; nothing is locked inside them
- *	Under none of them: I/O, libpq calls that do any, thread creation, wake-ups.
+ *	Under none of them: I/O, libpq calls that do any, thread creation, wake-ups,
+ *	the user's functions.
  *	What has to be done about a pool once its lock is dropped is collected in a Work.
+ *	Several pools' locks are held together by who holds the registry lock, in the
+ *	order of the list (fork.c, deadlock.c).
  *
- * Lifetime of a pool: refs counts the handle, each slot, each waiter, each
- * scope and each visitor (keeper, task).  The last one puts it in the
- * graveyard, where it lies for a while, so that a caller with a stale handle
+ * Marked "owner": of whoever has the slot lent or HELD; handed on by the
+ * item's word.  Marked "shared": atomic, written by the owner or with the lock
+ * held, read by anybody for a look (stats.c).
+ *
+ * Lifetime of a pool: refs counts the handle, each slot that is not EMPTY, each
+ * waiter, each scope and each visitor (keeper, task).  The last one puts it in
+ * the graveyard, where it lies for a while, so that a caller with a stale handle
  * meets a closed pool and not freed memory (an aid, not a promise).
  *
  *-------------------------------------------------------------------------
@@ -56,7 +65,6 @@
 
 #define PQP_MAX_HELPERS 4		/* threads per process */
 #define PQP_MAX_OPENING 2		/* connections that a pool opens at once */
-#define PQP_TRUST_US 5000		/* found alive less than this ago: still is */
 #define PQP_PATIENCE_US 1000000 /* failing for longer: waiters are told */
 #define PQP_CLOSE_MS 1000		/* longest wait for the server to end a session */
 #define PQP_REPORT_MS 5000 /* longest a report may take: a server short of CPU is no dead one */
@@ -64,6 +72,7 @@
 typedef struct pqpool Pool;
 typedef struct Slot Slot;
 typedef struct Task Task;
+typedef struct Caller Caller;
 
 /* Something for a helper thread to do.  Embedded in what it is about. */
 struct Task
@@ -80,10 +89,9 @@ struct Task
 
 typedef enum SlotState
 {
+	SLOT_EMPTY,
 	SLOT_OPENING,
-	SLOT_IDLE,
-	SLOT_IN_USE,
-	SLOT_RESETTING,
+	SLOT_OPEN,
 	SLOT_CLOSING,
 } SlotState;
 
@@ -91,45 +99,70 @@ typedef enum SlotState
 
 struct Slot
 {
-	Task task;		 /* owned by whoever owns the PGconn */
-	Pool *pool;		 /* constant; NULL: a thread's own connection */
-	int index;		 /* constant: pool->slots[index] is this one */
-	uint64_t serial; /* constant, never reused */
-
-	PGconn *conn;			   /* constant while in the table; NULL before */
-	Slot *chain;			   /* lookup shard lock: next with the same hash */
-	bool in_table;			   /* lookup shard lock */
-	PGconn *half_open;		   /* being connected; for fork.c */
-	int end_fd;				   /* duplicate of the socket of a finished conn; for fork.c */
+	/* the fast path's: a cache line or two of its own */
+	_Alignas(64) Item item;	 /* must be first */
+	PGconn *_Atomic conn;	 /* owner, shared; constant while in the table; NULL before and after */
+	_Atomic int64_t lent_at; /* owner, shared: us, coarse (clock.c) */
+	const char *_Atomic site;  /* owner, shared: of the loan */
+	int64_t alive_at;		   /* owner: us, coarse: last found alive, by looking */
+	_Atomic uint64_t loans;	   /* owner, shared: taken by the fast path, ever */
+	_Atomic pid_t tid;		   /* owner, shared: of the loan */
+	_Atomic uint32_t skipped;  /* owner, shared: loans whose length was not measured, see stats.c */
+	_Atomic uint32_t bucket;   /* owner, shared: of the last one that was */
+	uint32_t measuring;		   /* owner: so many are measured yet, all of them */
+	int64_t measured_at;	   /* owner: us: start of the loan; or see loan.h */
+	int64_t heard_at;		   /* owner: us, coarse: last looked for an allotment */
+	bool fatal;				   /* owner: the server said that it ends the session */
 	_Atomic bool lost;		   /* the user has closed conn: never touch it */
-	bool doomed;			   /* a thread's own: to be closed when given back */
-	PQnoticeReceiver receiver; /* libpq's defaults, to be restored */
+	PQnoticeReceiver receiver; /* owner: libpq's defaults, to be restored */
 	PQnoticeProcessor processor;
+	Pool *pool; /* constant; NULL: a thread's own connection */
 
-	SlotState state;
-	Slot *newer, *older; /* idle list */
-	bool borrowed;		 /* idle, but with the keeper */
-	uint32_t generation; /* pool->generation when opening began */
-	uint32_t suspicion;	 /* pool->suspicion when last asked and found alive */
-	uint32_t look;		 /* pool->look when the keeper last looked at its socket */
-	int64_t alive_at;	 /* us: last found alive, by looking */
-	int64_t idle_since;	 /* us: last given back */
-	int64_t heard_at;	 /* us: when it was last looked for an allotment */
-	int64_t retire_at;	 /* us: end of lifetime; INT64_MAX: never */
-	int backend_pid;
+	Task task;			/* owner, or who has it OPENING or CLOSING */
+	int index;			/* constant */
+	uint64_t serial;	/* of the connection, never reused; lock and owner */
+	Slot *chain;		/* lookup shard lock: next with the same hash */
+	bool in_table;		/* lookup shard lock */
+	PGconn *half_open;	/* being connected; for fork.c */
+	_Atomic int end_fd; /* duplicate of the socket of a finished conn; for fork.c */
 
-	/* the loan, while IN_USE (last_thread: of the last one) */
-	uint64_t last_thread; /* serial of the borrowing thread */
-	bool bound;			  /* only that thread may give it back */
-	int64_t lent_at;	  /* us */
-	const char *site;
-	pid_t tid;
-	bool fatal;	 /* the server said that it ends the session */
-	int cancels; /* pqpool_cancel calls under way */
+	_Atomic int state;	   /* a SlotState; lock, shared */
+	Slot *next;			   /* in a Work's chain */
+	Slot *next_empty;	   /* while EMPTY */
+	_Atomic bool borrowed; /* HELD by the keeper, and counted as idle; lock, shared */
+	bool hook_pending;	   /* owner: the hook after_release has not been called yet */
+	uint32_t generation;   /* pool->generation when opening began */
+	uint32_t suspicion;	   /* owner: pool->suspicion when last asked and found alive */
+	uint32_t look;		   /* pool->look when the keeper last looked at its socket */
+	_Atomic int64_t
+		idle_since;			 /* us: last given back the slow way, or seen idle after more loans */
+	uint64_t seen_loans;	 /* keeper, lock: loans when it last looked */
+	int64_t retire_at;		 /* us: end of lifetime; INT64_MAX: never */
+	_Atomic int backend_pid; /* shared */
+	pqpool_close_reason reason; /* CLOSING: why */
+	int cancels;				/* pqpool_cancel calls under way */
+	struct Request *insisting;	/* CLOSING, and what runs on it is being cancelled */
+	bool leak_told;				/* the event of this loan has been raised */
 
 	/* a thread's own connection only: touched by its thread only */
+	bool doomed; /* to be closed when given back */
 	int own_loans;
+	uint64_t own_thread;
 };
+
+static inline Slot *
+pqp_task_slot(Task *task)
+{
+	return (Slot *) ((char *) task - offsetof(Slot, task));
+}
+
+/*
+ * What is open, and in which state; of one look over the slots, without a lock.
+ */
+typedef struct Sizes
+{
+	int size, opening, idle, in_use, resetting, closing;
+} Sizes;
 
 /* Why connecting failed. */
 typedef struct Failure
@@ -160,18 +193,28 @@ typedef struct Link
 	int64_t answered_at; /* us: last report acknowledged; 0: never */
 	int64_t knocked_at;	 /* us: last knock begun; 0: never */
 	bool knocking;
-	bool bye_pending; /* closed, and the server has to be told */
-	double jitter;	  /* of the current interval: 0.9 .. 1.1 */
+	_Atomic bool bye_pending; /* closed, and the server has to be told */
+	double jitter;			  /* of the current interval: 0.9 .. 1.1 */
 } Link;
 
-/* Since the pool was opened; see pqpool_statistics. */
+/* Since the pool was opened; see pqpool_statistics.  Atomic, so that they can be read and written without the lock. */
+typedef _Atomic uint64_t Counter;
+
 typedef struct Counters
 {
-	uint64_t acquires, timeouts, failures, opened, closed, open_failures;
-	uint64_t found_dead, discarded, resets, abandoned, finished, reports;
-	uint64_t wait[PQP_BUCKETS];
-	uint64_t hold[PQP_BUCKETS];
+	Counter acquires, timeouts, opened, closed, open_failures;
+	Counter found_dead, discarded, resets, abandoned, finished, reports;
+	Counter errors[PQPOOL_ERRORS];
+	Counter closed_by[PQPOOL_CLOSE_REASONS];
+	Counter wait[PQP_BUCKETS];
+	Counter hold[PQP_BUCKETS];
 } Counters;
+
+static inline void
+pqp_count(Counter *counter, uint64_t n)
+{
+	(void) atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
 
 /*
  * The report in flight. slot is set under the lock; while it is, the keeper
@@ -187,11 +230,20 @@ typedef struct Report
 	int64_t deadline; /* us */
 } Report;
 
+/*
+ * Slots are in chunks that double, so that none ever moves, and that they can be
+ * found by index without a lock: the first has 8, and 12 of them are enough for
+ * PQP_SIZE_MAX and those that are on their way out.
+ */
+#define PQP_CHUNKS 12
+#define PQP_CHUNK_FIRST 8
+
 struct pqpool
 {
 	pthread_mutex_t lock;
 	uint64_t serial;	  /* constant */
 	PoolOptions options;  /* constant */
+	int64_t trust_us;	  /* constant: found alive less than this ago: still is */
 	char id[PQP_ID_SIZE]; /* constant, but in a forked child */
 
 	/* registry lock */
@@ -199,30 +251,37 @@ struct pqpool
 	bool listed;
 	int64_t buried_at; /* us */
 
-	/* pool->lock, from here to the end */
+	WaitQueue queue; /* see waitq.h; items are slots */
+
+	/* pool->lock, from here to the end; what is atomic is shared */
 	int refs;
-	bool closed;
-	bool paused;
-	int min_size;
-	int max_size;
+	_Atomic bool closed;
+	_Atomic bool paused;
+	_Atomic int min_size;
+	_Atomic int max_size;
+	_Atomic int limit; /* as pqp_limit says, for who has no lock */
 	int count[SLOT_STATES];
-	Slot **slots; /* nslots places, NULL where free */
-	int nslots;
-	Slot *newest, *oldest; /* idle list, by last use */
-	int borrowed;		   /* idle, but with the keeper: back at once */
-	WaitQueue waiters;
+	Slot *_Atomic chunks[PQP_CHUNKS];
+	_Atomic int nslots;			/* of all chunks together */
+	Slot *empty;				/* chain of EMPTY ones */
+	int borrowed;				/* with the keeper: back at once */
+	bool careful;				/* constant: nothing is ever lent or given back without the lock */
+	_Atomic bool bound;			/* a loan was bound, ever: deadlocks can be told */
 	uint32_t generation;		/* older slots are not lent again: pqpool_drain */
 	_Atomic uint32_t suspicion; /* slots not found alive since it changed are checked harder */
 	uint32_t look;				/* the keeper looks at idle ones whenever it changes */
 	int64_t looked_at;			/* us: when it last did so without cause */
+	int64_t retired_at;			/* us: the last one by the end of its lifetime */
+	double lifetime;			/* last one drawn, 0 .. 1; negative: none yet */
 	pthread_cond_t changed;		/* size or generation's remainder went down; only if watchers */
 	int watchers;
 
 	Failure failure; /* of the last attempt; code PQPOOL_OK: it succeeded */
 	int failures_in_a_row;
-	int64_t failing_since; /* us */
-	int64_t retry_at;	   /* us: no attempt before */
-	bool spare_wanted;	   /* a try found nothing: open one without a waiter */
+	int successes_in_a_row; /* since then: slow start */
+	int64_t failing_since;	/* us */
+	int64_t retry_at;		/* us: no attempt before */
+	bool spare_wanted;		/* a try found nothing: open one without a waiter */
 
 	Link link;
 	Report report;
@@ -235,29 +294,29 @@ struct pqpool
 typedef struct Work
 {
 	Waiter *wake; /* granted or failed, to be woken */
-	Slot *close;  /* in state CLOSING, chained by task.next */
+	Slot *close;  /* in state CLOSING, chained by next */
 	Slot *open;	  /* in state OPENING, likewise */
-	Slot *reset;  /* in state RESETTING, likewise: left by a thread that ended */
+	Slot *reset;  /* HELD, likewise: left by a thread that ended */
 	bool kick;	  /* the keeper has to look earlier than planned */
 } Work;
 
 /* Who borrows, for the loan. */
 typedef struct Borrower
 {
-	uint64_t thread;
+	uint64_t mine; /* the item's word */
 	pid_t tid;
-	bool bound;
 	const char *site;
 } Borrower;
 
 /* One caller in acquire.  The queue knows only its first member. */
-typedef struct Caller
+struct Caller
 {
 	Waiter waiter; /* must be first; waiter.item is a Slot */
 	Borrower borrower;
-	int64_t since;	  /* us */
-	int64_t deadline; /* us */
-} Caller;
+	void (*tell)(Caller *caller); /* NULL: he sleeps on the waiter's futex */
+	int64_t since;				  /* us */
+	int64_t deadline;			  /* us */
+};
 
 /* What the library knows of a thread. */
 typedef struct ScopeEntry
@@ -272,9 +331,12 @@ typedef struct Thread
 {
 	uint64_t serial; /* never reused */
 	pid_t tid;
-	int bound;			/* bound loans out, at least */
-	uint64_t last_pool; /* where it had its last loan */
-	int last_index;
+	int bound; /* bound loans out, at least */
+
+	/* the last loan: a hint.  The slot is there as long as its pool, and as no pool has been freed since. */
+	Slot *last;
+	uint64_t last_pool;	 /* serial */
+	uint32_t last_freed; /* pqp_pools_freed then */
 
 	ScopeEntry *scopes;
 	uint32_t depth;
@@ -286,8 +348,9 @@ typedef struct Thread
 } Thread;
 
 /* clock.c */
-extern int64_t pqp_now(void);								  /* us, CLOCK_MONOTONIC */
-extern int64_t pqp_boottime(void);							  /* us, runs on while suspended */
+extern int64_t pqp_now(void);		 /* us, CLOCK_MONOTONIC */
+extern int64_t pqp_now_coarse(void); /* the same, some ms late, at a tenth of the cost */
+extern int64_t pqp_boottime(void);	 /* us, runs on while suspended */
 extern int64_t pqp_deadline(int64_t now, int64_t timeout_ms); /* negative: never */
 extern int pqp_poll_ms(int64_t deadline); /* what is left, for poll(); rounded up */
 extern double pqp_random(void);			  /* 0 .. 1, for jitter only */
@@ -302,6 +365,7 @@ extern void pqp_failure_set(Failure *failure, int code, const char *text);
 extern void pqp_failure_of_connect(Failure *failure, PGconn *conn);
 
 /* registry.c: all pools of the process, the default one, and the dead */
+extern _Atomic uint32_t pqp_pools_freed;
 extern void pqp_registry_add(Pool *pool);
 extern void pqp_registry_bury(Pool *pool);
 extern bool pqp_registry_sweep(int64_t now, int64_t *next);
@@ -322,12 +386,14 @@ extern void pqp_lookup_lock_all(void);
 extern void pqp_lookup_unlock_all(void);
 extern void pqp_lookup_take_all(Slot **chain); /* all locked */
 
-/* stats.c */
+/* stats.c: no lock needed */
 extern int pqp_leaks(const Pool *pool, int64_t now);
+extern void pqp_statistics(Pool *pool, pqpool_statistics *s);
 
 /* thread.c */
 extern Thread *pqp_thread(void); /* NULL: out of memory */
 extern Thread *pqp_thread_if_any(void);
+
 
 /* default.c, scope.c */
 extern void pqp_default_lock(void);
@@ -338,23 +404,35 @@ extern void pqp_scope_unwind(Thread *thread, uint32_t depth);
 extern int pqp_own_return(Slot *slot, bool keep);
 extern void pqp_own_close(Thread *thread);
 
-/* pool.c: with the lock held, unless said otherwise */
-extern int pqp_size(const Pool *pool);
+/* slot.c: places for connections; with the lock held, unless said otherwise */
+extern Slot *pqp_slot(const Pool *pool, int index); /* no lock; index < nslots */
 extern bool pqp_make_room(Pool *pool, int n);
-extern void pqp_claim(Slot *slot);
-extern Slot *pqp_idle_best(Pool *pool, const Thread *thread);
+extern Slot *pqp_slot_reserve(Pool *pool); /* OPENING; NULL: out of memory */
+extern void pqp_slot_free(Slot *slot);	   /* EMPTY again */
+extern void pqp_slot_state(Slot *slot, SlotState state);
+extern int pqp_size(const Pool *pool);
+extern int pqp_staying(const Pool *pool); /* size without those on their way out */
+extern Sizes pqp_sizes(const Pool *pool); /* no lock */
+extern void pqp_chunks_free(Pool *pool);
+
+/* pool.c: with the lock held, unless said otherwise */
+extern bool pqp_lends(const Pool *pool);
 extern void pqp_pump(Pool *pool, Work *work, int64_t now);
 extern void pqp_lend(Slot *slot, const Borrower *borrower, int64_t since, int64_t now);
 extern bool pqp_hopeless(const Pool *pool, int64_t now);
 extern void pqp_put_back(Slot *slot, Work *work, int64_t now);
-extern void pqp_retire(Slot *slot, Work *work);
+extern void pqp_retire(Slot *slot, Work *work, pqpool_close_reason reason);
+extern void pqp_call_all(Pool *pool);
+extern int64_t pqp_retirement(const Slot *slot);
+extern Slot *pqp_idle_claim(Pool *pool, const Thread *thread);
+extern bool pqp_idle_any(Pool *pool);
 extern void pqp_idle_add(Slot *slot);
-extern void pqp_idle_remove(Slot *slot);
-extern void pqp_idle_borrow(Slot *slot);	 /* by the keeper: out of the list */
+extern bool pqp_idle_borrow(Slot *slot);	 /* by the keeper: out of the list; false: it is lent */
 extern void pqp_idle_bring_back(Slot *slot); /* not yet into the list */
 extern void pqp_server_ended(Pool *pool, Work *work, int64_t now);
 extern void pqp_fail_waiters(Pool *pool, Work *work, int code);
 extern void pqp_nudge(Pool *pool, Work *work, int64_t when);
+extern void pqp_gate(Pool *pool);
 extern void pqp_ref(Pool *pool);
 extern void pqp_unref(Pool *pool);				/* takes the lock itself */
 extern void pqp_unlock(Pool *pool, Work *work); /* drops the lock and does the work */
@@ -377,13 +455,15 @@ extern int64_t pqp_open_deadline(const PoolOptions *options);
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);
 
 /* cancel.c */
-extern void pqp_cancel_and_forget(PGconn *conn);
+extern struct Request *pqp_cancel_insist(PGconn *conn);
+extern void pqp_cancel_ended(struct Request *request);
 
 /* close.c: ending them.  No lock held. */
 extern void pqp_close_slots(Slot *chain);
 extern void pqp_close_batch(Task *chain);
 
 /* check.c: is it alive, is it clean?  For the owner of the PGconn; no lock held. */
+extern bool pqp_spotless(Slot *slot);
 extern bool pqp_alive(Slot *slot);
 extern bool pqp_round_trip(Slot *slot, int64_t deadline);
 extern bool pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *commanded);

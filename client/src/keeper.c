@@ -41,6 +41,21 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/*
+ * The fast path does not say when it was done.  If there were loans since we
+ * last looked, then it was used until now.
+ */
+static void
+note_use(Slot *slot, int64_t now)
+{
+	uint64_t loans = slot->loans;
+
+	if (loans == slot->seen_loans && (pqp_item_word(&slot->item) & PQP_ITEM_FREE))
+		return;
+	slot->seen_loans = loans;
+	slot->idle_since = now;
+}
+
 /* Close what has been idle, or has lived, for too long.  Returns when to look again. */
 static int64_t
 expire(Pool *pool, Work *work, int64_t now)
@@ -48,21 +63,20 @@ expire(Pool *pool, Work *work, int64_t now)
 	int64_t idle_timeout = pool->options.idle_timeout_ms * 1000;
 	int64_t due = INT64_MAX;
 
-	for (Slot *slot = pool->oldest, *newer; slot; slot = newer)
+	for (Item *item = pool->queue.oldest, *newer; item; item = newer)
 	{
-		int spare = pqp_size(pool) - pool->count[SLOT_CLOSING] - pool->min_size;
-		int64_t end = slot->retire_at;
+		Slot *slot = (Slot *) item;
+		int64_t retirement = pqp_retirement(slot);
+		int64_t idle_until = INT64_MAX;
 
-		newer = slot->newer;
-		if (idle_timeout > 0 && spare > 0)
-			end = earlier(end, slot->idle_since + idle_timeout);
-		if (end > now)
-			due = earlier(due, end);
-		else
-		{
-			pqp_idle_remove(slot);
-			pqp_retire(slot, work);
-		}
+		newer = item->newer;
+		note_use(slot, now);
+		if (idle_timeout > 0 && pqp_staying(pool) > pool->min_size)
+			idle_until = slot->idle_since + idle_timeout;
+		if (retirement > now && idle_until > now)
+			due = earlier(due, earlier(retirement, idle_until));
+		else if (pqp_item_claim(item)) /* else its holder will come by */
+			pqp_retire(slot, work, retirement <= now ? PQPOOL_CLOSE_LIFETIME : PQPOOL_CLOSE_IDLE);
 	}
 	return due;
 }
@@ -71,19 +85,22 @@ expire(Pool *pool, Work *work, int64_t now)
 static Slot *
 borrow_unseen(Pool *pool)
 {
-	Slot *slot;
+	Slot *found = NULL;
 
 	pthread_mutex_lock(&pool->lock);
-	slot = pool->newest;
-	while (slot && slot->look == pool->look)
-		slot = slot->older;
-	if (slot)
+	for (Item *item = pool->queue.newest, *older; item && !found; item = older)
 	{
-		pqp_idle_borrow(slot);
+		Slot *slot = (Slot *) item;
+
+		older = item->older;
+		if (slot->look == pool->look || !(pqp_item_word(item) & PQP_ITEM_FREE))
+			continue;
 		slot->look = pool->look;
+		if (pqp_idle_borrow(slot))
+			found = slot;
 	}
 	pthread_mutex_unlock(&pool->lock);
-	return slot;
+	return found;
 }
 
 /*
@@ -107,9 +124,9 @@ look_at_idle(Pool *pool)
 			pqp_put_back(slot, &work, now);
 		else
 		{
-			pool->counters.found_dead++;
+			pqp_count(&pool->counters.found_dead, 1);
 			pqp_server_ended(pool, &work, now);
-			pqp_retire(slot, &work);
+			pqp_retire(slot, &work, PQPOOL_CLOSE_DEAD);
 		}
 		pqp_pump(pool, &work, now);
 		pqp_unlock(pool, &work);
@@ -129,7 +146,7 @@ tick(Pool *pool, int64_t now, bool *knock, bool *bye)
 	pthread_mutex_lock(&pool->lock);
 	pool->keeper_due = INT64_MAX;
 	due = expire(pool, &work, now);
-	if (pool->newest)
+	if (pool->count[SLOT_OPEN] > 0)
 	{
 		if (now - pool->looked_at >= LOOK_US)
 		{
@@ -140,8 +157,8 @@ tick(Pool *pool, int64_t now, bool *knock, bool *bye)
 		due = earlier(due, pool->looked_at + LOOK_US);
 	}
 	pqp_pump(pool, &work, now); /* may nudge: a retry */
-	if (pqp_report_due(pool, now) <= now)
-		(void) pqp_report_begin(pool, &work, now);
+	if (pqp_report_due(pool, now) <= now && !pqp_report_begin(pool, &work, now))
+		pqp_call_all(pool); /* the next one that is given back carries it */
 	*knock = pqp_knock_due(pool, now) <= now;
 	if (*knock)
 	{
@@ -153,7 +170,6 @@ tick(Pool *pool, int64_t now, bool *knock, bool *bye)
 		pool->link.knocking = true;
 		pool->link.knocked_at = now;
 	}
-	/* a report that is due but has no connection is begun when one is given back */
 	if (pqp_report_due(pool, now) > now)
 		due = earlier(due, pqp_report_due(pool, now));
 	due = earlier(due, pqp_knock_due(pool, now));

@@ -242,9 +242,9 @@ failed(Slot *slot, const Failure *failure)
 	int64_t backoff;
 
 	pthread_mutex_lock(&pool->lock);
-	pool->count[SLOT_OPENING]--;
-	pool->slots[slot->index] = NULL;
-	pool->counters.open_failures++;
+	pqp_slot_free(slot);
+	pqp_count(&pool->counters.open_failures, 1);
+	pool->successes_in_a_row = 0;
 	pool->spare_wanted = false;
 	pool->failure = *failure;
 	if (pool->failures_in_a_row++ == 0)
@@ -259,7 +259,6 @@ failed(Slot *slot, const Failure *failure)
 		pqp_fail_waiters(pool, &work, failure->code);
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
-	free(slot);
 	pqp_unref(pool);
 }
 
@@ -271,17 +270,36 @@ void
 pqp_lost(Slot *slot)
 {
 	Work work = { 0 };
+	Pool *pool;
 
 	if (!slot)
 		return;
 	slot->lost = true;
 	if (!slot->pool)
 		return; /* a thread's own: it will see */
-	pthread_mutex_lock(&slot->pool->lock);
-	slot->pool->counters.finished++;
-	if (slot->state == SLOT_IN_USE)
-		pqp_retire(slot, &work);
-	pqp_unlock(slot->pool, &work);
+	pool = slot->pool;
+	pthread_mutex_lock(&pool->lock);
+	pqp_count(&pool->counters.finished, 1);
+	if (pqp_item_claim(&slot->item) || pqp_item_yield(&slot->item, pqp_item_word(&slot->item)))
+		pqp_retire(slot, &work, PQPOOL_CLOSE_FINISHED);
+	pqp_unlock(pool, &work);
+}
+
+/*
+ * The end of a lifetime, 5 to 15 % early.  Multiples of the golden ratio fall
+ * far apart from each other, however many there are (Knuth, The Art of Computer
+ * Programming, volume 3, section 6.4), so that those opened together part.
+ */
+static int64_t
+draw_retirement(Pool *pool, int64_t now)
+{
+	double x = pool->lifetime < 0 ? pqp_random() : pool->lifetime + 0.6180339887498949;
+
+	pool->lifetime = x >= 1 ? x - 1 : x;
+	if (pool->options.max_lifetime_ms == 0)
+		return INT64_MAX;
+	return now + (int64_t) ((double) pool->options.max_lifetime_ms * 1000 *
+							(0.95 - 0.1 * pool->lifetime));
 }
 
 /* True: the borrower has it.  False: it has gone its way without him. */
@@ -299,19 +317,21 @@ opened(Slot *slot, PGconn *conn, int64_t began, const Borrower *borrower)
 	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
 	slot->backend_pid = PQbackendPID(conn);
-	slot->alive_at = slot->idle_since = now;
-	slot->retire_at = INT64_MAX;
-	if (pool->options.max_lifetime_ms > 0)
-		slot->retire_at = now + (int64_t) ((double) pool->options.max_lifetime_ms * 1000 *
-										   (1 - 0.1 * pqp_random()));
+	slot->alive_at = slot->idle_since = slot->heard_at = now;
+	slot->measuring = 0;
 	text = pqp_text(slot);
 	stale = pqp_lookup_add(slot);
 	pqp_lost(stale);
 
 	pthread_mutex_lock(&pool->lock);
-	pool->counters.opened++;
+	pqp_count(&pool->counters.opened, 1);
+	pqp_slot_state(slot, SLOT_OPEN);
+	slot->retire_at = draw_retirement(pool, now);
 	pool->spare_wanted = false;
 	pool->failure.code = PQPOOL_OK;
+	pool->successes_in_a_row = pool->failures_in_a_row > 0 || pool->successes_in_a_row > 0
+								   ? pool->successes_in_a_row + 1
+								   : 0;
 	pool->failures_in_a_row = 0;
 	pool->retry_at = 0;
 	slot->suspicion = pool->suspicion;
@@ -348,7 +368,7 @@ pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower)
 void
 pqp_open_task(Task *task)
 {
-	Slot *slot = (Slot *) task;
+	Slot *slot = pqp_task_slot(task);
 
 	(void) pqp_open_slot(slot, pqp_open_deadline(&slot->pool->options), NULL);
 }

@@ -97,6 +97,7 @@ static const OptionDef defs[] = {
 			 DURATIONS "; 0 does not wait, -1 waits without limit", -1),
 	DURATION("pool_idle_timeout", idle_timeout_ms, "10min", DURATIONS "; 0 for never", 0),
 	DURATION("pool_max_lifetime", max_lifetime_ms, "30min", DURATIONS "; 0 for no limit", 0),
+	DURATION("pool_peek_after", peek_after_ms, "5ms", DURATIONS "; 0 for always", 0),
 	DURATION("pool_validate_after", validate_after_ms, "30s",
 			 DURATIONS "; 0 for always, -1 for never", -1),
 	OPTION("pool_reset", TYPE_RESET, reset, "rollback", "none, rollback or discard", 0, 0, NULL,

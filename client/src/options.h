@@ -43,6 +43,7 @@ typedef struct PoolOptions
 	int64_t idle_timeout_ms;	/* 0: never */
 	int64_t max_lifetime_ms;	/* 0: never */
 	int64_t validate_after_ms;	/* 0: at every acquire, -1: never */
+	int64_t peek_after_ms;		/* 0: at every acquire */
 	int64_t reset_timeout_ms;	/* at least 1 */
 	int64_t leak_after_ms;		/* 0: never */
 

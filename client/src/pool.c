@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * pool.c
- *	  Slots and waiters: who gets which connection when.
+ *	  Connections and waiters: who gets which when.
  *
  * Everything that changes a pool ends in pqp_pump, which does what is due: give
  * idle connections to waiters, close what is above the limit, open what is
@@ -12,7 +12,8 @@
  * Order of idle connections: the thread's own last one if idle, else the one
  * used last, so that the others can time out.  Order of waiters: FIFO; a
  * newcomer queues if anybody does; one that was handed a dead connection goes
- * back to the head.
+ * back to the head.  What happens without the lock, and how that is kept
+ * together with this, is in waitq.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,107 +21,71 @@
 
 #include "internal.h"
 
-#include <stdlib.h>
-#include <string.h>
 
 /*
- * Sizes and slots.
+ * Idle connections.
  */
 
-int
-pqp_size(const Pool *pool)
+void
+pqp_idle_add(Slot *slot)
 {
-	int size = 0;
+	WaitQueue *queue = &slot->pool->queue;
+	Item *older = queue->newest;
 
-	for (int state = 0; state < SLOT_STATES; state++)
-		size += pool->count[state];
-	return size;
+	/* one that comes back from a report is as old as before */
+	while (older && ((Slot *) older)->idle_since > slot->idle_since)
+		older = older->older;
+	pqp_item_list(queue, &slot->item, older);
 }
 
-static void
-set_state(Slot *slot, SlotState state)
+/* The one to lend next, HELD; NULL: none is idle, and every holder will come by. */
+Slot *
+pqp_idle_claim(Pool *pool, const Thread *thread)
 {
-	slot->pool->count[slot->state]--;
-	slot->pool->count[state]++;
-	slot->state = state;
-}
-
-/* Make room for n slots. */
-bool
-pqp_make_room(Pool *pool, int n)
-{
-	Slot **grown;
-
-	if (n <= pool->nslots)
-		return true;
-	grown = realloc(pool->slots, (size_t) n * sizeof(Slot *));
-	if (!grown)
-		return false;
-	memset(grown + pool->nslots, 0, (size_t) (n - pool->nslots) * sizeof(Slot *));
-	pool->slots = grown;
-	pool->nslots = n;
-	return true;
-}
-
-/* A new slot in state OPENING.  NULL: out of memory. */
-static Slot *
-reserve(Pool *pool)
-{
-	Slot *slot = calloc(1, sizeof(*slot));
-	int i = 0;
-
-	if (!slot)
-		return NULL;
-	while (i < pool->nslots && pool->slots[i])
-		i++;
-	if (i == pool->nslots && !pqp_make_room(pool, i + 1))
+	if (thread && thread->last_pool == pool->serial && thread->last->item.listed &&
+		pqp_item_claim(&thread->last->item))
 	{
-		free(slot);
-		return NULL;
+		pqp_item_unlist(&pool->queue, &thread->last->item);
+		return thread->last;
 	}
-	slot->pool = pool;
-	slot->index = i;
-	slot->serial = pqp_next_serial();
-	slot->state = SLOT_OPENING;
-	slot->generation = pool->generation;
-	pool->slots[i] = slot;
-	pool->count[SLOT_OPENING]++;
-	pool->refs++;
-	return slot;
+	return (Slot *) pqp_waitq_claim(&pool->queue);
 }
 
-/* Undo it. */
-static void
-give_up(Slot *slot)
+/* The one put into the list first, likewise. */
+static Slot *
+claim_oldest(Pool *pool)
 {
-	Pool *pool = slot->pool;
+	while (pool->queue.oldest)
+	{
+		Item *item = pool->queue.oldest;
+		bool claimed = pqp_item_claim(item);
 
-	pool->count[SLOT_OPENING]--;
-	pool->slots[slot->index] = NULL;
-	pool->refs--; /* never the last one: callers hold their own */
-	free(slot);
+		pqp_item_unlist(&pool->queue, item);
+		if (claimed)
+			return (Slot *) item;
+	}
+	return NULL;
 }
 
-void
-pqp_idle_remove(Slot *slot)
+/* Is any idle, as far as can be seen without disturbing anybody? */
+bool
+pqp_idle_any(Pool *pool)
 {
-	if (slot->newer)
-		slot->newer->older = slot->older;
-	else
-		slot->pool->newest = slot->older;
-	if (slot->older)
-		slot->older->newer = slot->newer;
-	else
-		slot->pool->oldest = slot->newer;
-	slot->newer = slot->older = NULL;
+	for (Item *item = pool->queue.newest; item; item = item->older)
+		if (pqp_item_word(item) & PQP_ITEM_FREE)
+			return true;
+	return false;
 }
 
-void
+bool
 pqp_idle_borrow(Slot *slot)
 {
-	pqp_idle_remove(slot);
+	if (!pqp_item_claim(&slot->item))
+		return false;
+	pqp_item_unlist(&slot->pool->queue, &slot->item);
 	slot->borrowed = true;
 	slot->pool->borrowed++;
+	return true;
 }
 
 void
@@ -130,59 +95,30 @@ pqp_idle_bring_back(Slot *slot)
 	slot->pool->borrowed--;
 }
 
+/* Whoever has a connection shall come by when he is done with it. */
 void
-pqp_idle_add(Slot *slot)
+pqp_call_all(Pool *pool)
 {
-	Pool *pool = slot->pool;
-	Slot *older = pool->newest;
-
-	/* one that comes back from a report is as old as before */
-	while (older && older->idle_since > slot->idle_since)
-		older = older->older;
-	slot->older = older;
-	slot->newer = older ? older->newer : pool->oldest;
-	if (slot->newer)
-		slot->newer->older = slot;
-	else
-		pool->newest = slot;
-	if (older)
-		older->newer = slot;
-	else
-		pool->oldest = slot;
-}
-
-/* The one to lend next; NULL: none is idle. */
-Slot *
-pqp_idle_best(Pool *pool, const Thread *thread)
-{
-	if (thread && thread->last_pool == pool->serial && thread->last_index < pool->nslots)
-	{
-		Slot *slot = pool->slots[thread->last_index];
-
-		if (slot && slot->state == SLOT_IDLE && !slot->borrowed &&
-			slot->last_thread == thread->serial)
-			return slot;
-	}
-	return pool->newest;
-}
-
-/* A loan has been given back: nobody else can give it back any more. */
-void
-pqp_claim(Slot *slot)
-{
-	set_state(slot, SLOT_RESETTING);
+	for (int i = 0; i < pool->nslots; i++)
+		if (pqp_slot(pool, i)->state == SLOT_OPEN)
+			pqp_item_call(&pqp_slot(pool, i)->item);
 }
 
 /*
  * Work: what is left to do once the lock is dropped.
  */
 
-/* A slot that nobody uses any more is to be closed.  It is in no list. */
+/* A slot that the caller has, and nobody uses any more, is to be closed. */
 void
-pqp_retire(Slot *slot, Work *work)
+pqp_retire(Slot *slot, Work *work, pqpool_close_reason reason)
 {
-	set_state(slot, SLOT_CLOSING);
-	slot->task.next = (Task *) work->close;
+	pqp_item_unlist(&slot->pool->queue, &slot->item);
+	pqp_item_hold(&slot->item);
+	pqp_slot_state(slot, SLOT_CLOSING);
+	slot->reason = reason;
+	if (reason == PQPOOL_CLOSE_LIFETIME)
+		slot->pool->retired_at = pqp_now();
+	slot->next = work->close;
 	work->close = slot;
 }
 
@@ -202,7 +138,7 @@ pqp_fail_waiters(Pool *pool, Work *work, int code)
 {
 	Waiter *waiter;
 
-	while ((waiter = pqp_waitq_pop(&pool->waiters)) != NULL)
+	while ((waiter = pqp_waitq_pop(&pool->queue)) != NULL)
 	{
 		waiter->item = NULL;
 		waiter->code = code;
@@ -230,14 +166,11 @@ hand_over_opening(Slot *slot)
 	Waiter *waiter;
 
 	pthread_mutex_lock(&pool->lock);
-	waiter = pqp_waitq_pop(&pool->waiters);
+	waiter = pqp_waitq_pop(&pool->queue);
 	if (waiter)
 		waiter->item = slot;
 	else
-	{
-		pool->refs++;
-		give_up(slot);
-	}
+		pqp_slot_free(slot);
 	pthread_mutex_unlock(&pool->lock);
 	if (waiter)
 		pqp_waitq_tell(waiter);
@@ -248,7 +181,7 @@ hand_over_opening(Slot *slot)
 static void
 reset_task(Task *task)
 {
-	Slot *slot = (Slot *) task;
+	Slot *slot = pqp_task_slot(task);
 	Pool *pool = slot->pool;
 	Work work = { 0 };
 	int64_t now = pqp_now();
@@ -258,7 +191,7 @@ reset_task(Task *task)
 
 	now = pqp_now();
 	pthread_mutex_lock(&pool->lock);
-	pool->counters.resets += commanded;
+	pqp_count(&pool->counters.resets, commanded);
 	slot->idle_since = now;
 	if (commanded)
 		slot->alive_at = now;
@@ -266,8 +199,8 @@ reset_task(Task *task)
 		pqp_put_back(slot, &work, now);
 	else
 	{
-		pool->counters.discarded++;
-		pqp_retire(slot, &work);
+		pqp_count(&pool->counters.discarded, 1);
+		pqp_retire(slot, &work, PQPOOL_CLOSE_UNFIT);
 	}
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
@@ -287,16 +220,37 @@ reset_here(Slot *slot)
 	reset_task(&slot->task);
 }
 
+static void
+tell(Caller *caller)
+{
+	if (caller->tell)
+		caller->tell(caller);
+	else
+		pqp_waitq_tell(&caller->waiter);
+}
+
+/* Keep up to date what others read without the lock. */
+void
+pqp_gate(Pool *pool)
+{
+	int limit = pqp_limit(pool);
+
+	if (pool->limit != limit)
+		pool->limit = limit;
+	pqp_waitq_gate(&pool->queue, pool->careful || !pqp_lends(pool));
+}
+
 void
 pqp_unlock(Pool *pool, Work *work)
 {
+	pqp_gate(pool);
 	pthread_mutex_unlock(&pool->lock);
 	while (work->wake)
 	{
 		Waiter *waiter = work->wake;
 
 		work->wake = waiter->next;
-		pqp_waitq_tell(waiter);
+		tell((Caller *) waiter);
 	}
 	if (work->close)
 		pqp_close_slots(work->close);
@@ -304,14 +258,14 @@ pqp_unlock(Pool *pool, Work *work)
 	{
 		Slot *slot = work->open;
 
-		work->open = (Slot *) slot->task.next;
+		work->open = slot->next;
 		submit_or_run(slot, TASK_OPEN, pqp_open_task, hand_over_opening);
 	}
 	while (work->reset)
 	{
 		Slot *slot = work->reset;
 
-		work->reset = (Slot *) slot->task.next;
+		work->reset = slot->next;
 		submit_or_run(slot, TASK_OTHER, reset_task, reset_here);
 	}
 	if (work->kick)
@@ -323,26 +277,28 @@ pqp_unlock(Pool *pool, Work *work)
  */
 
 /* May idle connections be lent at all? */
-static bool
-lends(const Pool *pool)
+bool
+pqp_lends(const Pool *pool)
 {
 	return !pool->closed && !pool->paused && !pqp_server_paused(pool);
 }
 
-/* The loan begins; the caller waited since then. */
+/* The loan begins; the slot is the caller's already, HELD.  He waited since then. */
 void
 pqp_lend(Slot *slot, const Borrower *borrower, int64_t since, int64_t now)
 {
 	Pool *pool = slot->pool;
 
-	set_state(slot, SLOT_IN_USE);
-	slot->last_thread = borrower->thread;
 	slot->tid = borrower->tid;
-	slot->bound = borrower->bound;
 	slot->site = borrower->site;
 	slot->lent_at = now;
-	pool->counters.acquires++;
-	pool->counters.wait[pqp_link_bucket(now - since)]++;
+	slot->measured_at = now;
+	slot->leak_told = false;
+	if (borrower->mine & PQP_ITEM_BOUND)
+		pool->bound = true;
+	pqp_item_lend(&slot->item, borrower->mine);
+	pqp_count(&pool->counters.acquires, 1);
+	pqp_count(&pool->counters.wait[pqp_link_bucket(now - since)], 1);
 }
 
 static void
@@ -354,15 +310,50 @@ grant(Slot *slot, Caller *caller, Work *work, int64_t now)
 	tell_later(&caller->waiter, work);
 }
 
-/* Has it to be closed rather than kept? */
-static bool
-is_surplus(const Slot *slot, int64_t now)
+/*
+ * Lifetimes end one at a time, at least this far apart, so that connections
+ * opened together are not replaced together.  Twenty gaps of all connections
+ * make a lifetime, and lifetimes are drawn short enough for one round of that.
+ */
+static int64_t
+retirement_gap(const Pool *pool)
+{
+	int n = pqp_staying(pool);
+
+	return pool->options.max_lifetime_ms * 1000 / 20 / (n > 0 ? n : 1);
+}
+
+/* When will this one have lived long enough? */
+int64_t
+pqp_retirement(const Slot *slot)
+{
+	const Pool *pool = slot->pool;
+	int64_t allowed = pool->retired_at + retirement_gap(pool);
+
+	if (slot->retire_at == INT64_MAX || pool->retired_at == 0 || slot->retire_at > allowed)
+		return slot->retire_at;
+	return allowed;
+}
+
+/* Has it to be closed rather than kept?  Why; or PQPOOL_CLOSE_REASONS: no. */
+static pqpool_close_reason
+surplus(const Slot *slot, int64_t now)
 {
 	const Pool *pool = slot->pool;
 
-	return pool->closed || slot->lost || slot->cancels > 0 ||
-		   slot->generation != pool->generation || slot->retire_at <= now ||
-		   pqp_size(pool) - pool->count[SLOT_CLOSING] > pqp_limit(pool);
+	if (pool->closed)
+		return PQPOOL_CLOSE_POOL;
+	if (slot->lost)
+		return PQPOOL_CLOSE_FINISHED;
+	if (slot->cancels > 0)
+		return PQPOOL_CLOSE_DISCARD;
+	if (slot->generation != pool->generation)
+		return PQPOOL_CLOSE_DRAIN;
+	if (pqp_staying(pool) > pqp_limit(pool))
+		return PQPOOL_CLOSE_LIMIT;
+	if (pqp_retirement(slot) <= now)
+		return PQPOOL_CLOSE_LIFETIME;
+	return PQPOOL_CLOSE_REASONS;
 }
 
 /* The keeper is to be there when its time is over. */
@@ -371,7 +362,7 @@ nudge_for_end(const Slot *slot, Work *work)
 {
 	Pool *pool = slot->pool;
 
-	pqp_nudge(pool, work, slot->retire_at);
+	pqp_nudge(pool, work, pqp_retirement(slot));
 	if (pool->options.idle_timeout_ms > 0 && pqp_size(pool) > pool->min_size)
 		pqp_nudge(pool, work, slot->idle_since + pool->options.idle_timeout_ms * 1000);
 }
@@ -385,26 +376,27 @@ void
 pqp_put_back(Slot *slot, Work *work, int64_t now)
 {
 	Pool *pool = slot->pool;
+	pqpool_close_reason reason = surplus(slot, now);
 
-	if (is_surplus(slot, now))
+	if (reason != PQPOOL_CLOSE_REASONS)
 	{
-		set_state(slot, SLOT_IDLE);
-		pqp_idle_add(slot);
 		/* one that comes back after the pool was closed may say good-bye */
-		if (slot->lost || !pool->closed || !pool->link.bye_pending ||
-			!pqp_report_begin(pool, work, now))
+		if (pool->closed && !slot->lost && pool->link.bye_pending)
 		{
-			pqp_idle_remove(slot);
-			pqp_retire(slot, work);
+			pqp_idle_add(slot);
+			if (pqp_report_begin(pool, work, now))
+				return;
+			(void) pqp_item_claim(&slot->item); /* nothing is lent any more: ours */
 		}
+		pqp_retire(slot, work, reason);
 		return;
 	}
-	if (pool->waiters.head && lends(pool) && pqp_report_due(pool, now) > now)
+	if (pool->queue.head && pqp_lends(pool) && pqp_report_due(pool, now) > now)
 	{
-		grant(slot, (Caller *) pqp_waitq_pop(&pool->waiters), work, now);
+		pqp_item_unlist(&pool->queue, &slot->item);
+		grant(slot, (Caller *) pqp_waitq_pop(&pool->queue), work, now);
 		return;
 	}
-	set_state(slot, SLOT_IDLE);
 	pqp_idle_add(slot);
 	nudge_for_end(slot, work);
 	if (pqp_report_due(pool, now) <= now)
@@ -414,47 +406,62 @@ pqp_put_back(Slot *slot, Work *work, int64_t now)
 static void
 serve(Pool *pool, Work *work, int64_t now)
 {
-	while (pool->waiters.head && pool->newest && lends(pool))
+	while (pool->queue.head && pqp_lends(pool))
 	{
-		Slot *slot = pool->newest;
+		Slot *slot = (Slot *) pqp_waitq_claim(&pool->queue);
 
-		pqp_idle_remove(slot);
-		grant(slot, (Caller *) pqp_waitq_pop(&pool->waiters), work, now);
+		if (!slot)
+			return;
+		grant(slot, (Caller *) pqp_waitq_pop(&pool->queue), work, now);
 	}
 }
 
-/* Close idle connections above the limit, the least recently used first. */
+/* Close idle connections above the limit; whoever has one that he cannot keep comes by. */
 static void
 trim(Pool *pool, Work *work)
 {
-	while (pool->oldest && pqp_size(pool) - pool->count[SLOT_CLOSING] > pqp_limit(pool))
+	while (pqp_staying(pool) > pqp_limit(pool))
 	{
-		Slot *slot = pool->oldest;
+		Slot *slot = claim_oldest(pool);
 
-		pqp_idle_remove(slot);
-		pqp_retire(slot, work);
+		if (!slot)
+			return;
+		pqp_retire(slot, work, PQPOOL_CLOSE_LIMIT);
 	}
 }
 
 /* How many connections ought to be opening now? */
 static int
-wanted(const Pool *pool)
+wanted(Pool *pool)
 {
 	/* those with the keeper are the next waiters' in a moment */
-	int for_waiters = lends(pool) ? pool->waiters.length - pool->borrowed : 0;
-	int for_minimum =
-		pool->min_size - (pqp_size(pool) - pool->count[SLOT_CLOSING] - pool->count[SLOT_OPENING]);
+	int for_waiters = pqp_lends(pool) ? pool->queue.length - pool->borrowed : 0;
+	int for_minimum = pool->min_size - pool->count[SLOT_OPEN];
 
-	if (for_waiters <= 0 && pool->spare_wanted && !pool->newest && pool->borrowed == 0)
+	if (for_waiters <= 0 && pool->spare_wanted && pool->borrowed == 0 && !pqp_idle_any(pool))
 		for_waiters = 1;
 	return for_waiters > for_minimum ? for_waiters : for_minimum;
+}
+
+/*
+ * How many may be opening at once?  After a failure one alone tries whether the
+ * server is back; then one, and so on up to the cap.
+ */
+static int
+opening_cap(const Pool *pool)
+{
+	if (pool->failure.code != PQPOOL_OK)
+		return 1;
+	if (pool->successes_in_a_row > 0 && pool->successes_in_a_row < PQP_MAX_OPENING)
+		return pool->successes_in_a_row;
+	return PQP_MAX_OPENING;
 }
 
 static void
 grow(Pool *pool, Work *work, int64_t now)
 {
 	int want = wanted(pool);
-	int cap = pool->failure.code == PQPOOL_OK ? PQP_MAX_OPENING : 1;
+	int cap = opening_cap(pool);
 
 	if (pool->closed)
 		return;
@@ -468,11 +475,11 @@ grow(Pool *pool, Work *work, int64_t now)
 	while (pool->count[SLOT_OPENING] < want && pqp_size(pool) < pqp_limit(pool) &&
 		   pqp_may_open(pool))
 	{
-		Slot *slot = reserve(pool);
+		Slot *slot = pqp_slot_reserve(pool);
 
 		if (!slot)
 			return;
-		slot->task.next = (Task *) work->open;
+		slot->next = work->open;
 		work->open = slot;
 	}
 }
@@ -494,6 +501,7 @@ pqp_server_ended(Pool *pool, Work *work, int64_t now)
 {
 	pool->suspicion++;
 	pool->look++;
+	pqp_call_all(pool);
 	pool->link.known = false;
 	pqp_nudge(pool, work, now); /* the keeper looks at the idle ones */
 }

@@ -17,6 +17,9 @@
 
 #define GRAVE_US 1000000
 
+/* How many, as a version: what a thread remembers of a slot is void when it changes. */
+_Atomic uint32_t pqp_pools_freed;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Pool *pools;
 static Pool *graves;
@@ -111,6 +114,7 @@ pqp_registry_sweep(int64_t now, int64_t *next)
 		Pool *pool = due;
 
 		due = pool->next;
+		pqp_pools_freed++;
 		pqp_pool_free(pool);
 	}
 	return any;

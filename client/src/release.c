@@ -3,8 +3,13 @@
  * release.c
  *	  The end of a loan, and whose it is.
  *
- * Find the slot by the PGconn, claim it (state RESETTING), so that giving it
- * back twice is noticed, make it clean without a lock, put it back.
+ * Fast: it is the thread's last loan, nothing is to be done about the
+ * connection, and nobody has called for it.  Else: find the slot by the PGconn,
+ * yield it (HELD), so that giving it back twice is noticed, make it clean
+ * without a lock, put it back.
+ *
+ * Of several threads that give back the same unbound loan, one has it, and the
+ * others are told NOT_LENT.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,20 +19,58 @@
 
 #include <errno.h>
 
+#include "loan.h"
+
 #define HEARING_US 50000 /* a returned connection may have news: asked this often */
 
 /*
- * Find a loan, and leave its pool locked.  A thread's own connection: nothing
- * is locked, and it is the calling thread's.  Else a code, and *slot is NULL.
+ * Is it the thread's last loan?  The slot can be looked into: it is there as
+ * long as no pool has been freed since.  Its word then says whether it is the
+ * thread's; and a connection that is the thread's is the one that was lent.
+ */
+static Slot *
+last_loan(const Thread *me, PGconn *conn, uint64_t *word)
+{
+	Slot *slot = me ? me->last : NULL;
+
+	if (!slot || me->last_freed != PQP_PEEK(&pqp_pools_freed) || PQP_PEEK(&slot->conn) != conn)
+		return NULL;
+	*word = pqp_item_word(&slot->item);
+	return pqp_item_holder(*word) == me->serial ? slot : NULL;
+}
+
+/* False: the slow path is to do it, all of it. */
+static bool
+release_fast(Thread *me, PGconn *conn)
+{
+	uint64_t word;
+	Slot *slot = last_loan(me, conn, &word);
+
+	if (!slot || (word & PQP_ITEM_CALL) ||
+		PQP_PEEK(&slot->lent_at) - slot->heard_at >= HEARING_US || !pqp_spotless(slot))
+		return false;
+	pqp_loan_ends(slot);
+	if (!pqp_item_give(&slot->item, word))
+	{
+		slot->measured_at = PQP_COUNTED;
+		return false;
+	}
+	me->bound -= (word & PQP_ITEM_BOUND) != 0;
+	return true;
+}
+
+/*
+ * Find a loan, with its lookup shard locked, so that it cannot go away.  A
+ * thread's own connection: nothing is locked, and it is the calling thread's.
+ * Else a code, *slot is NULL, and nothing is locked.
  */
 static int
-find_loan(PGconn *conn, Slot **slot)
+find_loan(PGconn *conn, Slot **slot, uint64_t *word)
 {
 	Slot *found;
 	const Thread *me = pqp_thread_if_any();
 	int code = PQPOOL_OK;
 
-	pqp_after_fork();
 	*slot = NULL;
 	if (!conn)
 		return PQPOOL_BAD_ARGUMENT;
@@ -36,7 +79,7 @@ find_loan(PGconn *conn, Slot **slot)
 		return PQPOOL_UNKNOWN_CONNECTION;
 	if (!found->pool)
 	{
-		bool mine = me && found->last_thread == me->serial;
+		bool mine = me && found->own_thread == me->serial;
 
 		pqp_lookup_unlock(conn);
 		if (!mine)
@@ -44,43 +87,35 @@ find_loan(PGconn *conn, Slot **slot)
 		*slot = found;
 		return PQPOOL_OK;
 	}
-	pthread_mutex_lock(&found->pool->lock);
-	pqp_lookup_unlock(conn);
-	if (found->state != SLOT_IN_USE)
+	*word = pqp_item_word(&found->item);
+	if (pqp_item_holder(*word) == 0)
 		code = PQPOOL_NOT_LENT;
-	else if (found->bound && !(me && found->last_thread == me->serial))
+	else if ((*word & PQP_ITEM_BOUND) && !(me && pqp_item_holder(*word) == me->serial))
 		code = PQPOOL_WRONG_THREAD;
 	if (code != PQPOOL_OK)
-		pthread_mutex_unlock(&found->pool->lock);
+		pqp_lookup_unlock(conn);
 	else
 		*slot = found;
 	return code;
 }
 
 static void
-end_loan(Slot *slot, int64_t now)
-{
-	Pool *pool = slot->pool;
-
-	pool->counters.hold[pqp_link_bucket(now - slot->lent_at)]++;
-	if (slot->bound)
-		pqp_thread_if_any()->bound--;
-	slot->bound = false;
-}
-
-static void
-finish_loan(Slot *slot, bool keep, int64_t now)
+finish_loan(Slot *slot, bool keep)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
+	int64_t now = pqp_now();
 	bool commanded = false, good = false, lost_server = false;
+	pqpool_close_reason reason = PQPOOL_CLOSE_DISCARD;
 	const char *text = NULL;
 
+	keep = keep && (!pool->closed || pool->link.bye_pending);
 	if (keep)
 	{
 		good = pqp_clean(slot, &pool->options, pqp_deadline(now, pool->options.reset_timeout_ms),
 						 &commanded);
 		lost_server = !good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
+		reason = lost_server ? PQPOOL_CLOSE_DEAD : PQPOOL_CLOSE_UNFIT;
 		if (commanded)
 			now = pqp_now();
 		if (good && now - slot->heard_at >= HEARING_US)
@@ -91,9 +126,10 @@ finish_loan(Slot *slot, bool keep, int64_t now)
 	}
 	pthread_mutex_lock(&pool->lock);
 	slot->idle_since = now;
+	slot->seen_loans = slot->loans;
 	if (commanded)
 		slot->alive_at = now;
-	pool->counters.resets += commanded;
+	pqp_count(&pool->counters.resets, commanded);
 	pqp_heard(pool, slot->serial, text);
 	if (lost_server)
 		pqp_server_ended(pool, &work, now);
@@ -101,35 +137,58 @@ finish_loan(Slot *slot, bool keep, int64_t now)
 		pqp_put_back(slot, &work, now);
 	else
 	{
-		pool->counters.discarded += !pool->closed;
-		pqp_retire(slot, &work);
+		pqp_count(&pool->counters.discarded, !pool->closed);
+		pqp_retire(slot, &work, pool->closed ? PQPOOL_CLOSE_POOL : reason);
 	}
-	if (!good || text || pool->waiters.head)
+	if (!good || text || pool->queue.head)
 		pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
+}
+
+/* Nobody else can give it back any more.  False: somebody has. */
+static bool
+end_loan(Slot *slot, uint64_t word)
+{
+	if (!pqp_item_yield(&slot->item, word))
+		return false;
+	if (word & PQP_ITEM_BOUND)
+		pqp_thread_if_any()->bound--;
+	pqp_loan_ends(slot);
+	return true;
+}
+
+static int
+release_slowly(PGconn *conn, bool keep)
+{
+	uint64_t word;
+	Slot *slot = last_loan(pqp_thread_if_any(), conn, &word);
+	bool ended;
+	int code;
+
+	if (slot)
+		ended = end_loan(slot, word);
+	else
+	{
+		code = find_loan(conn, &slot, &word);
+		if (!slot)
+			return code;
+		if (!slot->pool)
+			return pqp_own_return(slot, keep);
+		ended = end_loan(slot, word);
+		pqp_lookup_unlock(conn);
+	}
+	if (!ended)
+		return PQPOOL_NOT_LENT;
+	finish_loan(slot, keep);
+	return PQPOOL_OK;
 }
 
 static int
 release(PGconn *conn, bool keep)
 {
 	int saved_errno = errno;
-	Slot *slot;
-	int code = find_loan(conn, &slot);
+	int code = release_slowly(conn, keep);
 
-	if (slot && !slot->pool)
-		code = pqp_own_return(slot, keep);
-	else if (slot)
-	{
-		Pool *pool = slot->pool;
-
-		int64_t now = pqp_now();
-
-		end_loan(slot, now);
-		pqp_claim(slot);
-		keep = keep && (!pool->closed || pool->link.bye_pending);
-		pthread_mutex_unlock(&pool->lock);
-		finish_loan(slot, keep, now);
-	}
 	errno = saved_errno;
 	return code;
 }
@@ -137,12 +196,16 @@ release(PGconn *conn, bool keep)
 int
 pqpool_release(PGconn *conn)
 {
+	pqp_after_fork();
+	if (release_fast(pqp_thread_if_any(), conn))
+		return PQPOOL_OK;
 	return release(conn, true);
 }
 
 int
 pqpool_discard(PGconn *conn)
 {
+	pqp_after_fork();
 	return release(conn, false);
 }
 
@@ -154,22 +217,30 @@ static int
 set_bound(PGconn *conn, bool bound)
 {
 	Slot *slot;
-	Thread *me = pqp_thread();
+	Thread *me;
+	uint64_t word;
 	int code;
 
+	pqp_after_fork();
+	me = pqp_thread();
 	if (!me)
 		return PQPOOL_OUT_OF_MEMORY;
-	code = find_loan(conn, &slot);
+	code = find_loan(conn, &slot, &word);
 	if (!slot)
 		return code;
 	if (!slot->pool)
 		return bound ? PQPOOL_OK : PQPOOL_WRONG_THREAD; /* it is his for good */
-	me->bound += bound - slot->bound;
-	slot->bound = bound;
-	slot->last_thread = me->serial;
-	slot->tid = me->tid;
-	pthread_mutex_unlock(&slot->pool->lock);
-	return PQPOOL_OK;
+	if (!pqp_item_pass(&slot->item, word, pqp_item_mine(me->serial, bound)))
+		code = PQPOOL_NOT_LENT;
+	else
+	{
+		me->bound += bound - ((word & PQP_ITEM_BOUND) != 0);
+		slot->tid = me->tid;
+		if (bound)
+			slot->pool->bound = true;
+	}
+	pqp_lookup_unlock(conn);
+	return code;
 }
 
 int

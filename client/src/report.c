@@ -37,7 +37,7 @@
 
 /* Keep the PQP_REPORT_LOANS oldest, oldest first. */
 static void
-insert_loan(const Slot **oldest, int *n, const Slot *slot)
+insert_loan(Slot **oldest, int *n, Slot *slot)
 {
 	int i = *n;
 
@@ -66,12 +66,12 @@ base_name(const char *path)
 static void
 fill_loans(const Pool *pool, LinkReport *report, char threads[][24], int64_t now)
 {
-	const Slot *oldest[PQP_REPORT_LOANS];
+	Slot *oldest[PQP_REPORT_LOANS];
 	int n = 0;
 
 	for (int i = 0; i < pool->nslots; i++)
-		if (pool->slots[i] && pool->slots[i]->state == SLOT_IN_USE)
-			insert_loan(oldest, &n, pool->slots[i]);
+		if (pqp_item_holder(pqp_item_word(&pqp_slot(pool, i)->item)) != 0)
+			insert_loan(oldest, &n, pqp_slot(pool, i));
 	for (int i = 0; i < n; i++)
 	{
 		(void) snprintf(threads[i], 24, "%ld", (long) oldest[i]->tid);
@@ -89,30 +89,34 @@ format(Pool *pool, char *buf, size_t size, int64_t now, bool bye)
 {
 	char threads[PQP_REPORT_LOANS][24];
 	Link *link = &pool->link;
-	LinkReport report = {
+	pqpool_statistics s;
+	LinkReport report;
+
+	pqp_statistics(pool, &s);
+	report = (LinkReport){
 		.seq = ++link->seq,
 		.ack = link->attached ? link->allotment.epoch : 0,
 		.bye = bye,
-		.max_size = pool->max_size,
-		.min_size = pool->min_size,
-		.opening = pool->count[SLOT_OPENING],
-		.idle = pool->count[SLOT_IDLE],
-		.in_use = pool->count[SLOT_IN_USE],
-		.resetting = pool->count[SLOT_RESETTING],
-		.closing = pool->count[SLOT_CLOSING],
-		.waiting = pool->waiters.length,
-		.leaks = pqp_leaks(pool, now),
-		.acquires = (int64_t) pool->counters.acquires,
-		.timeouts = (int64_t) pool->counters.timeouts,
-		.opened = (int64_t) pool->counters.opened,
-		.closed = (int64_t) pool->counters.closed,
-		.open_failures = (int64_t) pool->counters.open_failures,
+		.max_size = s.max_size,
+		.min_size = s.min_size,
+		.opening = s.opening,
+		.idle = s.idle,
+		.in_use = s.in_use,
+		.resetting = s.resetting,
+		.closing = s.closing,
+		.waiting = s.waiting,
+		.leaks = s.leaks,
+		.acquires = (int64_t) s.acquires,
+		.timeouts = (int64_t) s.timeouts,
+		.opened = (int64_t) s.opened,
+		.closed = (int64_t) s.closed,
+		.open_failures = (int64_t) s.open_failures,
 	};
 
 	for (int i = 0; i < PQP_BUCKETS; i++)
 	{
-		report.wait[i] = (int64_t) pool->counters.wait[i];
-		report.hold[i] = (int64_t) pool->counters.hold[i];
+		report.wait[i] = (int64_t) s.wait[i];
+		report.hold[i] = (int64_t) s.hold[i];
 	}
 	fill_loans(pool, &report, threads, now);
 	if (pqp_size(pool) <= pqp_limit(pool))
@@ -180,21 +184,32 @@ read_answer(PGconn *conn, bool *good)
  * Reports.
  */
 
+/* The one that did it last time if it is idle, else any; NULL: none is. */
+static Slot *
+borrow_reporter(Pool *pool)
+{
+	for (int round = 0; round < 2; round++)
+		for (Item *item = pool->queue.oldest; item; item = item->newer)
+			if ((round == 1 || ((Slot *) item)->serial == pool->link.reporter) &&
+				(pqp_item_word(item) & PQP_ITEM_FREE) && pqp_idle_borrow((Slot *) item))
+				return (Slot *) item;
+	return NULL;
+}
+
 /*
  * Lend an idle connection to the keeper.  False: there is none.
  */
 bool
 pqp_report_begin(Pool *pool, Work *work, int64_t now)
 {
-	Slot *slot = pool->oldest;
+	Slot *slot;
 
-	if (!slot || pool->report.slot || !pqp_keeper_running())
+	if (pool->report.slot || !pqp_keeper_running())
 		return false;
-	for (Slot *s = slot; s; s = s->newer)
-		if (s->serial == pool->link.reporter)
-			slot = s;
+	slot = borrow_reporter(pool);
+	if (!slot)
+		return false;
 	pool->link.reporter = slot->serial;
-	pqp_idle_borrow(slot);
 	pool->report = (Report){ .slot = slot,
 							 .bye = pool->closed,
 							 .good = true,
@@ -226,9 +241,9 @@ finish(Pool *pool, Progress progress)
 	pqp_idle_bring_back(slot);
 	if (progress == BROKEN)
 	{
-		pool->counters.found_dead++;
+		pqp_count(&pool->counters.found_dead, 1);
 		pqp_server_ended(pool, &work, now);
-		pqp_retire(slot, &work);
+		pqp_retire(slot, &work, PQPOOL_CLOSE_DEAD);
 	}
 	else
 	{

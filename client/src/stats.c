@@ -6,6 +6,9 @@
  * The structs may grow in later versions.  So the caller says how large his is:
  * he gets the beginning of ours, and zeros for what we do not know.
  *
+ * Counters are read one by one while others count.  So sums may be off by what
+ * happens at the same time; nothing is lost or counted twice.
+ *
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
@@ -14,6 +17,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#include "loan.h"
 
 static void
 hand_out(void *to, size_t to_size, const void *from, size_t from_size)
@@ -31,42 +36,80 @@ pqp_leaks(const Pool *pool, int64_t now)
 
 	for (int i = 0; after > 0 && i < pool->nslots; i++)
 	{
-		const Slot *slot = pool->slots[i];
+		Slot *slot = pqp_slot(pool, i);
 
-		n += slot && slot->state == SLOT_IN_USE && now - slot->lent_at >= after;
+		n += pqp_item_holder(pqp_item_word(&slot->item)) != 0 && now - slot->lent_at >= after;
 	}
 	return n;
 }
 
 static void
-fill(Pool *pool, pqpool_statistics *s)
+copy(uint64_t *to, const Counter *from, int n)
 {
-	s->size = pqp_size(pool);
-	s->opening = pool->count[SLOT_OPENING];
-	s->idle = pool->count[SLOT_IDLE];
-	s->in_use = pool->count[SLOT_IN_USE];
-	s->resetting = pool->count[SLOT_RESETTING];
-	s->closing = pool->count[SLOT_CLOSING];
-	s->waiting = pool->waiters.length;
+	for (int i = 0; i < n; i++)
+		to[i] = PQP_PEEK(&from[i]);
+}
+
+/* What the fast path noted with the slots; see loan.h. */
+static void
+add_loans(Pool *pool, pqpool_statistics *s)
+{
+	for (int i = 0; i < pool->nslots; i++)
+	{
+		Slot *slot = pqp_slot(pool, i);
+		uint64_t loans = PQP_PEEK(&slot->loans);
+
+		s->acquires += loans;
+		s->wait[0] += loans;
+		s->hold[PQP_PEEK(&slot->bucket)] += PQP_PEEK(&slot->skipped);
+	}
+}
+
+static void
+fill_sizes(Pool *pool, pqpool_statistics *s)
+{
+	Sizes sizes = pqp_sizes(pool);
+
+	s->size = sizes.size;
+	s->opening = sizes.opening;
+	s->idle = sizes.idle;
+	s->in_use = sizes.in_use;
+	s->resetting = sizes.resetting;
+	s->closing = sizes.closing;
+	s->waiting = atomic_load_explicit(&pool->queue.length, memory_order_acquire);
 	s->leaks = pqp_leaks(pool, pqp_now());
 	s->min_size = pool->min_size;
 	s->max_size = pool->max_size;
-	s->limit = pqp_limit(pool);
+	s->limit = pool->limit;
 	s->paused = pool->paused;
-	s->acquires = pool->counters.acquires;
-	s->timeouts = pool->counters.timeouts;
-	s->failures = pool->counters.failures;
-	s->opened = pool->counters.opened;
-	s->closed = pool->counters.closed;
-	s->open_failures = pool->counters.open_failures;
-	s->found_dead = pool->counters.found_dead;
-	s->discarded = pool->counters.discarded;
-	s->resets = pool->counters.resets;
-	s->abandoned = pool->counters.abandoned;
-	s->finished = pool->counters.finished;
-	s->reports = pool->counters.reports;
-	memcpy(s->wait, pool->counters.wait, sizeof(s->wait));
-	memcpy(s->hold, pool->counters.hold, sizeof(s->hold));
+}
+
+void
+pqp_statistics(Pool *pool, pqpool_statistics *s)
+{
+	Counters *c = &pool->counters;
+
+	*s = (pqpool_statistics){ 0 };
+	fill_sizes(pool, s);
+	s->acquires = PQP_PEEK(&c->acquires);
+	s->timeouts = PQP_PEEK(&c->timeouts);
+	s->opened = PQP_PEEK(&c->opened);
+	s->closed = PQP_PEEK(&c->closed);
+	s->open_failures = PQP_PEEK(&c->open_failures);
+	s->found_dead = PQP_PEEK(&c->found_dead);
+	s->discarded = PQP_PEEK(&c->discarded);
+	s->resets = PQP_PEEK(&c->resets);
+	s->abandoned = PQP_PEEK(&c->abandoned);
+	s->finished = PQP_PEEK(&c->finished);
+	s->reports = PQP_PEEK(&c->reports);
+	copy(s->wait, c->wait, PQPOOL_BUCKETS);
+	copy(s->hold, c->hold, PQPOOL_BUCKETS);
+	copy(s->errors, c->errors, PQPOOL_ERRORS);
+	copy(s->closed_by, c->closed_by, PQPOOL_CLOSE_REASONS);
+	add_loans(pool, s);
+	for (int code = 0; code < PQPOOL_ERRORS; code++)
+		s->failures += s->errors[code];
+	s->failures -= s->timeouts < s->failures ? s->timeouts : s->failures;
 }
 
 _Static_assert(PQPOOL_BUCKETS == PQP_BUCKETS, "one histogram");
@@ -74,14 +117,12 @@ _Static_assert(PQPOOL_BUCKETS == PQP_BUCKETS, "one histogram");
 int
 pqpool_stats_sized(pqpool *pool, pqpool_statistics *stats, size_t size)
 {
-	pqpool_statistics s = { 0 };
+	pqpool_statistics s;
 
 	pqp_after_fork();
 	if (!pool || !stats)
 		return PQPOOL_BAD_ARGUMENT;
-	pthread_mutex_lock(&pool->lock);
-	fill(pool, &s);
-	pthread_mutex_unlock(&pool->lock);
+	pqp_statistics(pool, &s);
 	hand_out(stats, size, &s, sizeof(s));
 	return PQPOOL_OK;
 }

@@ -28,7 +28,7 @@ pqp_pool_free(Pool *pool)
 	(void) pthread_cond_destroy(&pool->changed);
 	(void) pthread_mutex_destroy(&pool->lock);
 	pqp_options_free(&pool->options);
-	free(pool->slots);
+	pqp_chunks_free(pool);
 	free(pool);
 }
 
@@ -58,8 +58,12 @@ pqp_pool_create(const char *conninfo, pqpool_error *err)
 	pool->refs = 1;
 	pool->min_size = pool->options.min_size;
 	pool->max_size = pool->options.max_size;
+	pool->limit = pool->max_size;
 	pool->keeper_due = INT64_MAX;
+	pool->lifetime = -1;
 	pool->link.jitter = 1;
+	pool->trust_us = pool->options.validate_after_ms == 0 ? 0 : pool->options.peek_after_ms * 1000;
+	pool->careful = pool->options.reset == PQP_RESET_DISCARD || pool->trust_us == 0;
 	if (!pqp_make_room(pool, pool->max_size))
 	{
 		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
@@ -90,13 +94,14 @@ remaining(const Pool *pool, uint32_t generation, bool idle_only, const Thread *m
 
 	for (int i = 0; i < pool->nslots; i++)
 	{
-		const Slot *slot = pool->slots[i];
+		Slot *slot = pqp_slot(pool, i);
+		uint64_t word = pqp_item_word(&slot->item);
 
-		if (!slot || (!pool->closed && slot->generation == generation))
+		if (slot->state == SLOT_EMPTY || (!pool->closed && slot->generation == generation))
 			continue;
-		if (idle_only && (slot->state == SLOT_OPENING || slot->state == SLOT_IN_USE))
+		if (idle_only && (slot->state == SLOT_OPENING || pqp_item_holder(word) != 0))
 			continue;
-		if (slot->state == SLOT_IN_USE && slot->bound && me && slot->last_thread == me->serial)
+		if ((word & PQP_ITEM_BOUND) && me && pqp_item_holder(word) == me->serial)
 			continue;
 		n++;
 	}
@@ -123,16 +128,20 @@ await_gone(Pool *pool, bool idle_only, int64_t deadline)
 	return remaining(pool, generation, idle_only, me) == 0;
 }
 
+/* Those that are in use have been called for, and go when they come back. */
 static void
 retire_idle(Pool *pool, Work *work)
 {
-	for (Slot *slot = pool->newest, *older; slot; slot = older)
+	pqpool_close_reason reason = pool->closed ? PQPOOL_CLOSE_POOL : PQPOOL_CLOSE_DRAIN;
+
+	pqp_call_all(pool);
+	for (Item *item = pool->queue.newest, *older; item; item = older)
 	{
-		older = slot->older;
-		if (!pool->closed && slot->generation == pool->generation)
-			continue;
-		pqp_idle_remove(slot);
-		pqp_retire(slot, work);
+		Slot *slot = (Slot *) item;
+
+		older = item->older;
+		if ((pool->closed || slot->generation != pool->generation) && pqp_item_claim(item))
+			pqp_retire(slot, work, reason);
 	}
 }
 

@@ -17,9 +17,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static pthread_key_t key;
+static pthread_key_t key; /* for its destructor; reading goes by `current` */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static bool key_made;
+
+/*
+ * The cheapest access that there is.  One pointer is what a library loaded by
+ * dlopen may ask of the space that the loader keeps for such.
+ */
+static __thread Thread *current __attribute__((tls_model("initial-exec")));
 
 static void
 thread_ends(void *arg)
@@ -27,13 +33,11 @@ thread_ends(void *arg)
 	Thread *thread = arg;
 
 	pqp_after_fork();
-	/* what we call may ask who it is */
-	(void) pthread_setspecific(key, thread);
 	if (thread->bound > 0)
 		pqp_abandon(thread);
 	pqp_scope_unwind(thread, 0);
 	pqp_own_close(thread);
-	(void) pthread_setspecific(key, NULL);
+	current = NULL;
 	free(thread->scopes);
 	free(thread);
 }
@@ -47,18 +51,20 @@ make_key(void)
 Thread *
 pqp_thread_if_any(void)
 {
-	(void) pthread_once(&key_once, make_key);
-	return key_made ? pthread_getspecific(key) : NULL;
+	return current;
 }
 
 /* NULL: out of memory, or of keys. */
 Thread *
 pqp_thread(void)
 {
-	Thread *thread = pqp_thread_if_any();
+	Thread *thread = current;
 
-	if (thread || !key_made)
+	if (thread)
 		return thread;
+	(void) pthread_once(&key_once, make_key);
+	if (!key_made)
+		return NULL;
 	thread = calloc(1, sizeof(*thread));
 	if (!thread)
 		return NULL;
@@ -69,6 +75,7 @@ pqp_thread(void)
 		free(thread);
 		return NULL;
 	}
+	current = thread;
 	return thread;
 }
 
@@ -81,15 +88,14 @@ abandon_in(Pool *pool, const Thread *thread)
 	pthread_mutex_lock(&pool->lock);
 	for (int i = 0; i < pool->nslots; i++)
 	{
-		Slot *slot = pool->slots[i];
+		Slot *slot = pqp_slot(pool, i);
+		uint64_t word = pqp_item_word(&slot->item);
 
-		if (!slot || slot->state != SLOT_IN_USE || !slot->bound ||
-			slot->last_thread != thread->serial)
+		if (pqp_item_holder(word) != thread->serial || !(word & PQP_ITEM_BOUND) ||
+			!pqp_item_yield(&slot->item, word))
 			continue;
-		pool->counters.abandoned++;
-		slot->bound = false;
-		pqp_claim(slot);
-		slot->task.next = (Task *) work.reset;
+		pqp_count(&pool->counters.abandoned, 1);
+		slot->next = work.reset;
 		work.reset = slot;
 	}
 	pqp_unlock(pool, &work);

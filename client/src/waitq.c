@@ -3,16 +3,13 @@
  * waitq.c
  *	  See waitq.h, where the protocol is.
  *
- * The primitives are macros, so that the same source can be compiled against a
- * model checker's.
- *
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
 
 #include "waitq.h"
 
-#ifndef PQP_WAITQ_PARK
+#ifndef PQP_WAITQ_MODEL
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -40,11 +37,146 @@ futex_wake(_Atomic uint32_t *word)
 	(void) syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
-#define PQP_WAITQ_PARK(word, deadline) futex_wait(word, deadline)
-#define PQP_WAITQ_UNPARK(word) futex_wake(word)
-#define PQP_WAITQ_LOAD(word) atomic_load_explicit(word, memory_order_acquire)
-#define PQP_WAITQ_STORE(word, value) atomic_store_explicit(word, value, memory_order_release)
+#define PQP_PARK(word, deadline) futex_wait(word, deadline)
+#define PQP_UNPARK(word) futex_wake(word)
 #endif
+
+/*
+ * Items.
+ */
+
+/* CALL may come at any time, and changes nothing here. */
+static bool
+replace(Item *item, uint64_t word, uint64_t next)
+{
+	uint64_t holder = pqp_item_holder(word);
+
+	while (holder != 0 && pqp_item_holder(word) == holder)
+		if (PQP_CAS(&item->word, &word, next | (next ? word & PQP_ITEM_CALL : 0), PQP_ORDER_TAKE))
+			return true;
+	return false;
+}
+
+bool
+pqp_item_yield(Item *item, uint64_t word)
+{
+	return replace(item, word, PQP_ITEM_HELD);
+}
+
+bool
+pqp_item_pass(Item *item, uint64_t word, uint64_t mine)
+{
+	return replace(item, word, mine);
+}
+
+void
+pqp_item_lend(Item *item, uint64_t mine)
+{
+	PQP_STORE(&item->word, mine | PQP_ITEM_CALL, memory_order_relaxed);
+}
+
+void
+pqp_item_hold(Item *item)
+{
+	PQP_STORE(&item->word, PQP_ITEM_HELD, memory_order_relaxed);
+}
+
+void
+pqp_item_call(Item *item)
+{
+	(void) PQP_OR(&item->word, PQP_ITEM_CALL, memory_order_relaxed);
+}
+
+bool
+pqp_item_claim(Item *item)
+{
+	uint64_t word = PQP_OR(&item->word, PQP_ITEM_CALL, PQP_ORDER_CLAIM);
+
+	if (!(word & PQP_ITEM_FREE))
+		return false;
+	/* with CALL it is ours: others take it with the lock only */
+	PQP_STORE(&item->word, PQP_ITEM_HELD, memory_order_relaxed);
+	return true;
+}
+
+void
+pqp_item_unlist(WaitQueue *queue, Item *item)
+{
+	if (!item->listed)
+		return;
+	if (item->newer)
+		item->newer->older = item->older;
+	else
+		queue->newest = item->older;
+	if (item->older)
+		item->older->newer = item->newer;
+	else
+		queue->oldest = item->newer;
+	item->newer = item->older = NULL;
+	item->listed = false;
+}
+
+void
+pqp_item_list(WaitQueue *queue, Item *item, Item *older)
+{
+	pqp_item_unlist(queue, item);
+	item->older = older;
+	item->newer = older ? older->newer : queue->oldest;
+	if (item->newer)
+		item->newer->older = item;
+	else
+		queue->newest = item;
+	if (older)
+		older->newer = item;
+	else
+		queue->oldest = item;
+	item->listed = true;
+	PQP_STORE(&item->word, PQP_ITEM_FREE, PQP_ORDER_LIST);
+}
+
+Item *
+pqp_waitq_claim(WaitQueue *queue)
+{
+	while (queue->newest)
+	{
+		Item *item = queue->newest;
+		bool claimed = pqp_item_claim(item);
+
+		pqp_item_unlist(queue, item);
+		if (claimed)
+			return item;
+	}
+	return NULL;
+}
+
+/*
+ * Waiters.
+ */
+
+static void
+set_gate(WaitQueue *queue, uint32_t bit, bool on)
+{
+	uint32_t gate = PQP_LOAD(&queue->gate, PQP_ORDER_GATE);
+	uint32_t next = on ? gate | bit : gate & ~bit;
+
+	if (next != gate)
+		PQP_STORE(&queue->gate, next, PQP_ORDER_GATE);
+}
+
+void
+pqp_waitq_gate(WaitQueue *queue, bool shut)
+{
+	set_gate(queue, PQP_GATE_SHUT, shut);
+}
+
+static void
+grown(WaitQueue *queue, int by)
+{
+	/* release: who sees a waiter counted sees what that thread did before */
+	PQP_STORE(&queue->length, PQP_LOAD(&queue->length, memory_order_relaxed) + by,
+			  memory_order_release);
+	set_gate(queue, PQP_GATE_WAITERS, queue->head != NULL);
+}
 
 static void
 reset(Waiter *waiter)
@@ -52,7 +184,7 @@ reset(Waiter *waiter)
 	waiter->queued = true;
 	waiter->item = NULL;
 	waiter->code = 0;
-	PQP_WAITQ_STORE(&waiter->told, 0);
+	PQP_STORE(&waiter->told, 0, memory_order_relaxed);
 }
 
 void
@@ -66,7 +198,7 @@ pqp_waitq_push(WaitQueue *queue, Waiter *waiter)
 	else
 		queue->head = waiter;
 	queue->tail = waiter;
-	queue->length++;
+	grown(queue, 1);
 }
 
 void
@@ -80,7 +212,7 @@ pqp_waitq_push_front(WaitQueue *queue, Waiter *waiter)
 	else
 		queue->tail = waiter;
 	queue->head = waiter;
-	queue->length++;
+	grown(queue, 1);
 }
 
 Waiter *
@@ -108,7 +240,7 @@ pqp_waitq_remove(WaitQueue *queue, Waiter *waiter)
 		queue->tail = waiter->previous;
 	waiter->queued = false;
 	waiter->next = NULL;
-	queue->length--;
+	grown(queue, -1);
 	return true;
 }
 
@@ -117,11 +249,11 @@ pqp_waitq_park(Waiter *waiter, int64_t deadline)
 {
 	bool in_time = true;
 
-	while (PQP_WAITQ_LOAD(&waiter->told) == 0)
+	while (PQP_LOAD(&waiter->told, PQP_ORDER_TOLD) == 0)
 	{
 		if (!in_time)
 			return false;
-		in_time = PQP_WAITQ_PARK(&waiter->told, deadline);
+		in_time = PQP_PARK(&waiter->told, deadline);
 	}
 	return true;
 }
@@ -129,6 +261,6 @@ pqp_waitq_park(Waiter *waiter, int64_t deadline)
 void
 pqp_waitq_tell(Waiter *waiter)
 {
-	PQP_WAITQ_STORE(&waiter->told, 1);
-	PQP_WAITQ_UNPARK(&waiter->told);
+	PQP_STORE(&waiter->told, 1, PQP_ORDER_TELL);
+	PQP_UNPARK(&waiter->told);
 }

@@ -174,6 +174,7 @@ test_defaults(void)
 	is_int(o.idle_timeout_ms, 10 * 60 * 1000, "default pool_idle_timeout");
 	is_int(o.max_lifetime_ms, 30 * 60 * 1000, "default pool_max_lifetime");
 	is_int(o.validate_after_ms, 30 * 1000, "default pool_validate_after");
+	is_int(o.peek_after_ms, 5, "default pool_peek_after");
 	is_int(o.reset_timeout_ms, 5 * 1000, "default pool_reset_timeout");
 	is_int(o.leak_after_ms, 5 * 60 * 1000, "default pool_leak_after");
 	is_int(o.reset, PQP_RESET_ROLLBACK, "default pool_reset");
