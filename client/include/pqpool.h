@@ -23,7 +23,9 @@
  *				6. Looking at a pool
  *				7. The default pool, and a thread's own connection
  *				8. Scopes
- *				9. Version and features
+ *				9. Event loops
+ *				10. Hooks and events
+ *				11. Version and features
  *
  *
  * 1. RULES THAT HOLD FOR EVERY CALL
@@ -165,6 +167,7 @@ PQPOOL_C_BEGIN
 	X(PQPOOL_SERVER_FULL, 10, "the server has no connection left")                   \
 	X(PQPOOL_SERVER_DOWN, 11, "the server cannot be reached")                        \
 	X(PQPOOL_REFUSED, 12, "the server refuses this login")                           \
+	X(PQPOOL_HOOK, 13, "the program's own hook refuses the connection")              \
 	/* no connection because of the caller */                                        \
 	X(PQPOOL_CLOSED, 20, "the pool is closed")                                       \
 	X(PQPOOL_DEADLOCK, 21, "all connections are held by threads that wait for one")  \
@@ -301,9 +304,10 @@ PQPOOL_API PGconn *pqpool_acquire_at(pqpool *pool, int timeout_ms, pqpool_error 
  *	(yes: the next holder may see it.  rollback is the default; with none, a connection
  *	that would need a ROLLBACK is not worth one.)
  *
- * Blocks only for a ROLLBACK or DISCARD ALL, one round trip each and together
- * no longer than pool_reset_timeout; so when it returns, the transaction's
- * locks are gone.
+ * Blocks only for a ROLLBACK, one round trip, and no longer than
+ * pool_reset_timeout; so when it returns, the transaction's locks are gone.  A
+ * DISCARD ALL goes on in the background, with the same deadline, and the
+ * connection is not lent before it is done.
  *
  * Returns PQPOOL_OK; NOT_LENT (was given back before), UNKNOWN_CONNECTION
  * (never came from a pool, or is gone), WRONG_THREAD (bound to another thread);
@@ -653,7 +657,155 @@ PQPOOL_API int pqpool_scope_leave(pqpool_scope *scope);
 PQPOOL_API pqpool_scope pqpool_scope_begin(pqpool *pool);
 
 /*
- * 9. VERSION AND FEATURES
+ * 9. EVENT LOOPS
+ *
+ * For threads that must not block: start an acquire, go on, and take what came
+ * of it from an inbox, whose descriptor tells the loop when there is something.
+ *
+ *		inbox = pqpool_inbox_open(&err);
+ *		epoll_ctl(..., pqpool_inbox_fd(inbox), EPOLLIN)
+ *		pqpool_acquire_start(pool, 2000, inbox, my_request, NULL, &err);
+ *		...
+ *		while (pqpool_inbox_next(inbox, &tag, &conn, &err))
+ *			if (conn) ... use it, without blocking calls of libpq; pqpool_release(conn) ...
+ *			else ... err says why ...
+ *
+ * One inbox serves any number of acquires, from any number of pools.
+ * examples/loop.c is a whole program.
+ */
+typedef struct pqpool_inbox pqpool_inbox;
+
+/*
+ * Opens an inbox.  NULL: OUT_OF_MEMORY, SYSTEM (no descriptor).  Close with
+ * pqpool_inbox_close().
+ */
+PQPOOL_API pqpool_inbox *pqpool_inbox_open(pqpool_error *err) PQPOOL_WARN_UNUSED;
+
+/*
+ * A descriptor that is readable while something is in the inbox.  For poll,
+ * epoll and the like only; it is the inbox's.
+ */
+PQPOOL_API int pqpool_inbox_fd(const pqpool_inbox *inbox);
+
+/*
+ * Begins to acquire a connection: as pqpool_acquire(), in the same queue with
+ * those who wait there, but the result comes into the inbox, with the tag.
+ * There is exactly one result for each call that returns PQPOOL_OK, unless it
+ * is cancelled: a connection, checked and reset, or an error, at the deadline at
+ * the latest.  A connection that lies in the inbox is lent, to be used or given
+ * back; and is checked again when it is taken out late.
+ *
+ * The loan is unbound, pool_bind or not.  ticket, if not NULL, gets a number
+ * to cancel it by.  Never blocks.
+ *
+ * Returns PQPOOL_OK; BAD_ARGUMENT, CLOSED, OUT_OF_MEMORY, SYSTEM (no thread can
+ * be started to watch the deadline).
+ */
+PQPOOL_API int pqpool_acquire_start(pqpool *pool, int timeout_ms, pqpool_inbox *inbox, void *tag,
+									uint64_t *ticket, pqpool_error *err);
+PQPOOL_API int pqpool_acquire_start_at(pqpool *pool, int timeout_ms, pqpool_inbox *inbox, void *tag,
+									   uint64_t *ticket, pqpool_error *err, const char *site);
+
+/*
+ * Takes the oldest result out.  Returns 1 and sets *tag and *conn; conn is NULL
+ * if the acquire failed, and err says why.  Returns 0 if there is none.  Never
+ * blocks.  Several threads may share an inbox.
+ */
+PQPOOL_API int pqpool_inbox_next(pqpool_inbox *inbox, void **tag, PGconn **conn, pqpool_error *err);
+
+/*
+ * Takes an acquire back.  PQPOOL_OK: no result of it will come out of the
+ * inbox; a connection that was there already is given back.  NOT_LENT: it has
+ * come out before, or there never was such a ticket.  Never blocks.
+ */
+PQPOOL_API int pqpool_acquire_cancel(pqpool_inbox *inbox, uint64_t ticket);
+
+/*
+ * Closes an inbox and sets the variable to NULL; all acquires that are under
+ * way are taken back.  Closing NULL is PQPOOL_OK.  Never blocks.  No other
+ * thread may use the inbox any more.
+ */
+PQPOOL_API int pqpool_inbox_close(pqpool_inbox **inbox);
+
+/*
+ * 10. HOOKS AND EVENTS
+ *
+ * Functions of the program's that the pool calls, for one connection at a time,
+ * and never with a lock held.  They may take their time, at the cost of who
+ * waits for that connection, and may call the pool, but not close it.  They
+ * must return: no longjmp, no C++ exception.  Any may be NULL.
+ *
+ * configure		after connecting, before the connection is first lent: session settings, prepared
+ *					statements, a notice processor (which then is the pool's default).  Called by a
+ *					helper thread, as a rule.
+ * before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by
+ *					a helper thread.  The caller's deadline does not stop it.
+ * after_release	each time after it was given back and rolled back, by the thread that gave it back;
+ *					with pool_reset=discard before the DISCARD ALL.
+ * on_close			before it is closed, by a helper thread, as a rule; for what the program keeps about it.
+ *					The connection may be dead: no queries.
+ *
+ * configure, before_acquire and after_release return 0 for "fit".  Else, or if
+ * they leave a transaction open or the connection broken, it is closed, and:
+ * configure: it counts as a failed attempt to connect, callers are told
+ * PQPOOL_HOOK; before_acquire: another one is tried, until the deadline.
+ *
+ * event			something happened, see below.  Called by whoever noticed, after the fact.
+ *
+ * With before_acquire, after_release or trace every acquire and release takes
+ * the pool's lock.
+ */
+typedef enum pqpool_event_type
+{
+	PQPOOL_EVENT_OPENED = 1,  /* duration: connecting */
+	PQPOOL_EVENT_OPEN_FAILED, /* code, sqlstate, message: why; duration: of the attempt */
+	PQPOOL_EVENT_CLOSED,	  /* reason */
+	PQPOOL_EVENT_REFUSED,	  /* an acquire failed: code, sqlstate, message; duration: waited */
+	PQPOOL_EVENT_LEAKED,	  /* a loan is out for pool_leak_after, once for each; duration: so far; tid */
+	PQPOOL_EVENT_ABANDONED,	  /* a thread ended with a bound loan; tid */
+	PQPOOL_EVENT_LIMIT,		  /* how many connections the pool may hold changed to number */
+	PQPOOL_EVENT_ACQUIRED,	  /* duration: waited; only with trace */
+	PQPOOL_EVENT_RELEASED	  /* duration: held; only with trace */
+} pqpool_event_type;
+
+/* Valid during the call only. */
+typedef struct pqpool_event
+{
+	int type;			 /* a pqpool_event_type; there may be more in later versions */
+	int code;			 /* a pqpool_code */
+	int reason;			 /* a pqpool_close_reason */
+	int backend_pid;	 /* of the connection; 0: of none */
+	int number;			 /* see type */
+	int tid;			 /* the borrowing thread, as gettid() has it; 0: none */
+	int64_t duration_us; /* see type */
+	const char *pool;	 /* pqpool_name() */
+	const char *site;	 /* where it was acquired; NULL: not known */
+	const char *sqlstate;
+	const char *message; /* libpq's text at full length, or our own; "" if there is nothing to say */
+} pqpool_event;
+
+typedef struct pqpool_hooks
+{
+	void *arg; /* given to all of them */
+	int (*configure)(PGconn *conn, void *arg);
+	int (*before_acquire)(PGconn *conn, void *arg);
+	int (*after_release)(PGconn *conn, void *arg);
+	void (*on_close)(PGconn *conn, void *arg);
+	void (*event)(const pqpool_event *event, void *arg);
+	int trace; /* not 0: event is also called for each acquire and release */
+} pqpool_hooks;
+
+/*
+ * As pqpool_open(), with hooks, which are copied; arg must stay until the last
+ * connection has been closed (pqpool_close() with timeout -1 waits for that).
+ */
+#define pqpool_open_hooked(conninfo, hooks, err) \
+	pqpool_open_hooked_sized(conninfo, hooks, sizeof(*(hooks)), err)
+PQPOOL_API pqpool *pqpool_open_hooked_sized(const char *conninfo, const pqpool_hooks *hooks,
+											size_t size, pqpool_error *err) PQPOOL_WARN_UNUSED;
+
+/*
+ * 11. VERSION AND FEATURES
  *
  * Compare PQPOOL_VERSION_NUMBER (compiled with) with pqpool_version_number()
  * (running with).  Features come with a macro PQPOOL_HAS_..., so that programs
@@ -668,6 +820,8 @@ PQPOOL_API int pqpool_version_number(void);
 #define PQPOOL_HAS_LIMITS 1 /* pqpool_limits */
 #define PQPOOL_HAS_CANCEL 1 /* pqpool_cancel */
 #define PQPOOL_HAS_SCOPES 1 /* pqpool_scope_... */
+#define PQPOOL_HAS_INBOX 1	/* pqpool_acquire_start, pqpool_inbox_... */
+#define PQPOOL_HAS_HOOKS 1	/* pqpool_open_hooked */
 
 PQPOOL_C_END
 
@@ -684,6 +838,8 @@ PQPOOL_C_END
 
 #define pqpool_acquire(pool, timeout_ms, err) pqpool_acquire_at(pool, timeout_ms, err, PQPOOL_SITE)
 #define pqpool_get_connection(err) pqpool_get_connection_at(err, PQPOOL_SITE)
+#define pqpool_acquire_start(pool, timeout_ms, inbox, tag, ticket, err) \
+	pqpool_acquire_start_at(pool, timeout_ms, inbox, tag, ticket, err, PQPOOL_SITE)
 
 #define PQPOOL_PASTE_(a, b) a##b
 #define PQPOOL_PASTE(a, b) PQPOOL_PASTE_(a, b)

@@ -24,7 +24,8 @@
 
 #include "loan.h"
 
-#define SLICE_US 100000 /* without a keeper, waiters look after themselves this often */
+#define DEADLOCK_US 10000 /* after so long in the queue: see deadlock.c */
+#define SLICE_US 100000	  /* without a keeper, waiters look after themselves this often */
 
 /*
  * Why not.
@@ -73,7 +74,9 @@ typedef struct Refusal
 {
 	int code;
 	bool referenced; /* the caller still holds a reference to the pool */
+	int64_t waited;	 /* us */
 	char figures[256];
+	char threads[256]; /* of a deadlock */
 	Failure failure;
 } Refusal;
 
@@ -82,6 +85,7 @@ refuse(Pool *pool, Caller *caller, int code, int before, Refusal *refusal, int64
 {
 	refusal->code = code;
 	refusal->referenced = false;
+	refusal->waited = now - caller->since;
 	refusal->failure = pool->failure;
 	describe(pool, caller, before, refusal->figures, sizeof(refusal->figures), now);
 	switch (code)
@@ -103,6 +107,7 @@ static int
 explain(const Pool *pool, const Refusal *refusal, pqpool_error *err)
 {
 	const char *name = pool->options.name;
+	const char *threads = refusal->threads;
 
 	switch (refusal->code)
 	{
@@ -111,13 +116,21 @@ explain(const Pool *pool, const Refusal *refusal, pqpool_error *err)
 		case PQPOOL_QUEUED:
 		case PQPOOL_PAUSED:
 			(void) pqp_error_set(
-				err, refusal->code, "pool \"%s\": timed out after %s%s%s", name, refusal->figures,
-				refusal->code == PQPOOL_TIMED_OUT ? "" : "; ",
-				refusal->code == PQPOOL_TIMED_OUT ? "" : pqpool_strerror(refusal->code));
+				err, refusal->code, "pool \"%s\": timed out after %s%s%s%s%s", name,
+				refusal->figures, refusal->code == PQPOOL_TIMED_OUT ? "" : "; ",
+				refusal->code == PQPOOL_TIMED_OUT ? "" : pqpool_strerror(refusal->code),
+				threads[0] ? "; all of them were acquired by threads that wait as well: " : "",
+				threads);
 			return pqp_error_cause(err, &refusal->failure);
+		case PQPOOL_DEADLOCK:
+			return pqp_error_set(err, refusal->code,
+								 "pool \"%s\": deadlock: after %s; all of them are held by threads "
+								 "that wait as well: %s",
+								 name, refusal->figures, threads);
 		case PQPOOL_SERVER_DOWN:
 		case PQPOOL_SERVER_FULL:
 		case PQPOOL_REFUSED:
+		case PQPOOL_HOOK:
 		case PQPOOL_OUT_OF_MEMORY:
 			(void) pqp_error_set(err, refusal->code, "pool \"%s\": %s", name,
 								 pqpool_strerror(refusal->code));
@@ -176,35 +189,72 @@ refusal_code(Pool *pool, const Caller *caller, bool first, int64_t now)
 	return PQPOOL_OK;
 }
 
-/*
- * Sleep until told.  False: the deadline passed, the caller is out of the
- * queue, the lock is held, and *before says how many were before him.
- */
-static bool
-sleep_in_queue(Pool *pool, Caller *caller, int *before)
+static int
+count_before(const Caller *caller)
 {
-	int64_t deadline = caller->deadline;
+	int n = 0;
 
+	for (Waiter *w = caller->waiter.queued ? caller->waiter.previous : NULL; w; w = w->previous)
+		n++;
+	return n;
+}
+
+/*
+ * The time until which to sleep at a stretch: the deadline, but for a look at
+ * whether this is a deadlock, and for doing what a keeper would do if there is
+ * none.
+ */
+static int64_t
+slice(const Pool *pool, const Caller *caller, bool looked, int64_t now)
+{
+	int64_t until = caller->deadline;
+
+	if (!looked && PQP_PEEK(&pool->bound) && now + DEADLOCK_US < until)
+		until = now + DEADLOCK_US;
+	if (!pqp_keeper_ensure() && now + SLICE_US < until)
+		until = now + SLICE_US;
+	return until;
+}
+
+/*
+ * Sleep until told.  PQPOOL_OK: told.  Else the caller has left the queue, the
+ * lock is held, and refusal has what it takes to explain this code.
+ */
+static int
+sleep_in_queue(Pool *pool, Caller *caller, Refusal *refusal, int *before)
+{
+	bool looked = false;
+
+	refusal->threads[0] = '\0';
 	for (;;)
 	{
-		bool keeper = pqp_keeper_ensure();
-		int64_t now = pqp_now();
-		int64_t slice = keeper || now + SLICE_US > deadline ? deadline : now + SLICE_US;
+		int64_t until = slice(pool, caller, looked, pqp_now());
 		Work work = { 0 };
 
-		if (pqp_waitq_park(&caller->waiter, slice))
-			return true;
+		if (pqp_waitq_park(&caller->waiter, until))
+			return PQPOOL_OK;
+		if (!looked && PQP_PEEK(&pool->bound) &&
+			pqp_deadlocked(pool, &caller->waiter, true, refusal->threads, sizeof(refusal->threads)))
+		{
+			pthread_mutex_lock(&pool->lock);
+			return PQPOOL_DEADLOCK;
+		}
+		looked = true;
+		if (until == caller->deadline)
+			(void) pqp_deadlocked(pool, NULL, false, refusal->threads, sizeof(refusal->threads));
 		pthread_mutex_lock(&pool->lock);
-		*before = 0;
-		for (Waiter *w = caller->waiter.queued ? caller->waiter.previous : NULL; w; w = w->previous)
-			++*before;
-		if (slice < deadline)
+		*before = count_before(caller);
+		if (until < caller->deadline)
 			pqp_pump(pool, &work, pqp_now());
 		else if (pqp_waitq_remove(&pool->queue, &caller->waiter))
-			return false;
-		else
-			deadline = INT64_MAX; /* handed over at the last moment */
+			return timeout_code(pool);
 		pqp_unlock(pool, &work);
+		if (until == caller->deadline)
+		{
+			/* handed over at the last moment */
+			(void) pqp_waitq_park(&caller->waiter, INT64_MAX);
+			return PQPOOL_OK;
+		}
 	}
 }
 
@@ -231,6 +281,7 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	Slot *slot = NULL;
 	int before = 0, code;
 
+	refusal->threads[0] = '\0';
 	pthread_mutex_lock(&pool->lock);
 	if (first ? has_time(caller, now) : !pool->queue.head)
 		slot = take_idle(pool, caller, thread, now);
@@ -257,14 +308,11 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	pqp_nudge(pool, &work, pqp_report_due(pool, now));
 	pqp_unlock(pool, &work);
 
-	if (!sleep_in_queue(pool, caller, &before))
+	code = sleep_in_queue(pool, caller, refusal, &before);
+	if (code == PQPOOL_OK)
 	{
-		code = timeout_code(pool);
-	}
-	else if (caller->waiter.item)
-		return caller->waiter.item;
-	else
-	{
+		if (caller->waiter.item)
+			return caller->waiter.item;
 		code = caller->waiter.code;
 		pthread_mutex_lock(&pool->lock);
 	}
@@ -272,6 +320,28 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	refusal->referenced = true;
 	pthread_mutex_unlock(&pool->lock);
 	return NULL;
+}
+
+/* What was handed out is of no use: it is closed, and it was no acquire. */
+static void
+give_up(Slot *slot, const Caller *caller, pqpool_close_reason reason, int64_t now)
+{
+	Pool *pool = slot->pool;
+	Work work = { 0 };
+
+	pthread_mutex_lock(&pool->lock);
+	pqp_count(&pool->counters.acquires, (uint64_t) -1);
+	pqp_count(&pool->counters.wait[pqp_link_bucket(slot->lent_at - caller->since)], (uint64_t) -1);
+	if (reason == PQPOOL_CLOSE_DEAD)
+	{
+		pqp_count(&pool->counters.found_dead, 1);
+		pqp_server_ended(pool, &work, now);
+	}
+	pqp_retire(slot, &work, reason);
+	pool->refs++; /* the slot's may be the last but the handle's */
+	pqp_pump(pool, &work, now);
+	pqp_unlock(pool, &work);
+	pqp_unref(pool);
 }
 
 /* Is what was handed out good?  If not, it is closed. */
@@ -305,17 +375,47 @@ is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 			return true;
 		}
 	}
-	pthread_mutex_lock(&pool->lock);
-	pqp_count(&pool->counters.acquires, (uint64_t) -1); /* it was none after all */
-	pqp_count(&pool->counters.wait[pqp_link_bucket(slot->lent_at - caller->since)], (uint64_t) -1);
-	pqp_count(&pool->counters.found_dead, 1);
-	pqp_server_ended(pool, &work, now);
-	pqp_retire(slot, &work, PQPOOL_CLOSE_DEAD);
-	pool->refs++; /* the slot's may be the last but the handle's */
-	pqp_pump(pool, &work, now);
-	pqp_unlock(pool, &work);
-	pqp_unref(pool);
+	give_up(slot, caller, PQPOOL_CLOSE_DEAD, now);
 	return false;
+}
+
+/* The hook before_acquire has its say, and tracing. */
+static bool
+admitted(Slot *slot, const Caller *caller)
+{
+	Pool *pool = slot->pool;
+
+	if (!pool->careful)
+		return true;
+	if (!pqp_hook_acquire(slot))
+	{
+		give_up(slot, caller, PQPOOL_CLOSE_HOOK, pqp_now());
+		return false;
+	}
+	if (pool->hooks.trace)
+		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_ACQUIRED,
+										 .backend_pid = slot->backend_pid,
+										 .tid = slot->tid,
+										 .duration_us = pqp_now() - caller->since,
+										 .site = slot->site });
+	return true;
+}
+
+static void
+report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqpool_error *err)
+{
+	pqpool_error mine;
+
+	if (!err)
+		err = &mine;
+	(void) explain(pool, refusal, err);
+	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_REFUSED,
+									 .code = refusal->code,
+									 .tid = caller->borrower.tid,
+									 .duration_us = refusal->waited,
+									 .site = caller->borrower.site,
+									 .sqlstate = err->sqlstate,
+									 .message = err->message });
 }
 
 /* The thread has this loan; the next one is likely to be of the same slot. */
@@ -338,13 +438,16 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 	int64_t now = caller->since;
 	Refusal refusal;
 
+	if (pool->options.reset == PQP_RESET_DISCARD && caller->deadline > caller->since)
+		pqp_reset_own(pool, thread);
+
 	for (;;)
 	{
 		if (!slot)
 			slot = take_turn(pool, caller, thread, first, now, &refusal);
 		if (!slot)
 		{
-			(void) explain(pool, &refusal, err);
+			report_refusal(pool, caller, &refusal, err);
 			if (refusal.referenced)
 				pqp_unref(pool);
 			return NULL;
@@ -358,10 +461,11 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 			bool mine = pqp_open_slot(slot, caller->deadline, &caller->borrower);
 
 			pqp_unref(pool);
-			if (mine)
+			if (mine && admitted(slot, caller))
 				return loan(thread, slot, err);
 		}
-		else if (is_good(slot, caller, caller->deadline > caller->since, now))
+		else if (is_good(slot, caller, caller->deadline > caller->since, now) &&
+				 admitted(slot, caller))
 			return loan(thread, slot, err);
 		now = pqp_now();
 		slot = NULL;

@@ -21,6 +21,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define DISCARD "DISCARD ALL"
+
 static void
 catch_notice(void *arg, const PGresult *result)
 {
@@ -206,12 +208,9 @@ pqp_spotless(Slot *slot)
 	return true;
 }
 
-/*
- * Put libpq's own settings back, and, if need be, the session; results and
- * notices are nobody's.
- */
+/* Results and notices are nobody's. */
 static bool
-reset(Slot *slot, const PoolOptions *options, PGTransactionStatusType status, int64_t deadline)
+roll_back(Slot *slot, PGTransactionStatusType status, int64_t deadline)
 {
 	PGconn *conn = slot->conn;
 
@@ -219,15 +218,13 @@ reset(Slot *slot, const PoolOptions *options, PGTransactionStatusType status, in
 		return false;
 	if (status != PQTRANS_IDLE && !command(conn, "ROLLBACK", deadline))
 		return false;
-	if (options->reset == PQP_RESET_DISCARD && !command(conn, "DISCARD ALL", deadline))
-		return false;
 	return PQtransactionStatus(conn) == PQTRANS_IDLE;
 }
 
 /*
- * Make a connection that was given back fit for the next holder.  False: it
- * cannot be, or is not worth it, and has to be closed. *commanded: the server
- * had to be asked.
+ * Make a connection that was given back fit for the next holder, but for a
+ * DISCARD ALL.  False: it cannot be, or is not worth it, and has to be closed.
+ * *commanded: the server had to be asked.
  */
 bool
 pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *commanded)
@@ -245,19 +242,73 @@ pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *comman
 
 	PQuntrace(conn);
 	pqp_quiet(slot);
-	*commanded = status != PQTRANS_IDLE || options->reset == PQP_RESET_DISCARD;
+	*commanded = status != PQTRANS_IDLE;
 	if (*commanded || PQisnonblocking(conn))
 	{
 		int old;
 
 		(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-		good = reset(slot, options, status, deadline);
+		good = roll_back(slot, status, deadline);
 		(void) pthread_setcancelstate(old, NULL);
 	}
 	if (good)
 		drop_notifies(conn);
 	pqp_restore(slot);
 	return good && !slot->fatal;
+}
+
+/* DISCARD ALL, here and now. */
+bool
+pqp_discard_all(Slot *slot, int64_t deadline)
+{
+	int old;
+	bool good;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	pqp_quiet(slot);
+	good = command(slot->conn, DISCARD, deadline);
+	if (good)
+		drop_notifies(slot->conn);
+	pqp_restore(slot);
+	(void) pthread_setcancelstate(old, NULL);
+	return good && !slot->fatal;
+}
+
+/* The same in two steps, without waiting: reset.c. */
+bool
+pqp_discard_send(Slot *slot)
+{
+	pqp_quiet(slot);
+	slot->reset_failed = false;
+	return PQsetnonblocking(slot->conn, 1) == 0 && PQsendQuery(slot->conn, DISCARD) &&
+		   PQflush(slot->conn) >= 0;
+}
+
+Progress
+pqp_discard_progress(Slot *slot)
+{
+	PGconn *conn = slot->conn;
+
+	if (PQflush(conn) < 0 || !PQconsumeInput(conn))
+		return PROGRESS_BROKEN;
+	while (!PQisBusy(conn))
+	{
+		PGresult *result = PQgetResult(conn);
+
+		if (!result)
+		{
+			drop_notifies(conn);
+			pqp_restore(slot);
+			return PQsetnonblocking(conn, 0) == 0 && !slot->reset_failed && !slot->fatal &&
+						   PQtransactionStatus(conn) == PQTRANS_IDLE
+					   ? PROGRESS_DONE
+					   : PROGRESS_BROKEN;
+		}
+		if (PQresultStatus(result) != PGRES_COMMAND_OK)
+			slot->reset_failed = true;
+		PQclear(result);
+	}
+	return PROGRESS_MORE;
 }
 
 /* The allotment as this connection last heard it; NULL: never. */

@@ -33,6 +33,7 @@ ended(Slot *slot)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
+	pqpool_event event;
 
 	pqp_cancel_ended(slot->insisting);
 	slot->insisting = NULL;
@@ -42,6 +43,9 @@ ended(Slot *slot)
 		return;
 	}
 	pthread_mutex_lock(&pool->lock);
+	event = (pqpool_event){ .type = PQPOOL_EVENT_CLOSED,
+							.reason = (int) slot->reason,
+							.backend_pid = slot->backend_pid };
 	pqp_count(&pool->counters.closed, 1);
 	pqp_count(&pool->counters.closed_by[slot->reason], 1);
 	slot->conn = NULL;
@@ -52,6 +56,7 @@ ended(Slot *slot)
 		pqp_nudge(pool, &work, pqp_now());
 	pqp_pump(pool, &work, pqp_now());
 	pqp_unlock(pool, &work);
+	pqp_event(pool, &event);
 	pqp_unref(pool);
 }
 
@@ -64,6 +69,7 @@ finish(Slot *slot)
 
 	if (slot->lost || !conn)
 		return -1;
+	pqp_hook_close(slot->pool, conn);
 	pqp_lookup_remove(slot);
 	slot->conn = NULL;
 	sock = PQsocket(conn);

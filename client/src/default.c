@@ -57,7 +57,7 @@ pqpool_initialize(const char *conninfo, pqpool_error *err)
 	pthread_mutex_unlock(&home.lock);
 
 	copy = strdup(conninfo ? conninfo : "");
-	pool = copy ? pqp_pool_create(conninfo, err) : NULL;
+	pool = copy ? pqp_pool_create(conninfo, NULL, err) : NULL;
 	if (!copy)
 		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
 
@@ -239,7 +239,9 @@ pqp_own_return(Slot *slot, bool keep)
 		return PQPOOL_OK;
 	if (slot->doomed ||
 		!pqp_clean(slot, &thread->own_options,
-				   pqp_deadline(now, thread->own_options.reset_timeout_ms), &commanded))
+				   pqp_deadline(now, thread->own_options.reset_timeout_ms), &commanded) ||
+		(thread->own_options.reset == PQP_RESET_DISCARD &&
+		 !pqp_discard_all(slot, pqp_deadline(now, thread->own_options.reset_timeout_ms))))
 		pqp_own_close(thread);
 	else
 		slot->idle_since = now;

@@ -74,6 +74,14 @@ typedef struct Slot Slot;
 typedef struct Task Task;
 typedef struct Caller Caller;
 
+/* How far something that must not block has come. */
+typedef enum Progress
+{
+	PROGRESS_MORE,	/* wait for the socket */
+	PROGRESS_DONE,	/* answered; the connection is as before */
+	PROGRESS_BROKEN /* the connection is of no use any more */
+} Progress;
+
 /* Something for a helper thread to do.  Embedded in what it is about. */
 struct Task
 {
@@ -112,6 +120,9 @@ struct Slot
 	uint32_t measuring;		   /* owner: so many are measured yet, all of them */
 	int64_t measured_at;	   /* owner: us: start of the loan; or see loan.h */
 	int64_t heard_at;		   /* owner: us, coarse: last looked for an allotment */
+	bool reset_failed;		   /* owner: DISCARD ALL got an error */
+	int64_t reset_deadline;	   /* lock: us; in pool->resets */
+	int reset_socket;		   /* lock: likewise */
 	bool fatal;				   /* owner: the server said that it ends the session */
 	_Atomic bool lost;		   /* the user has closed conn: never touch it */
 	PQnoticeReceiver receiver; /* owner: libpq's defaults, to be restored */
@@ -142,7 +153,7 @@ struct Slot
 	pqpool_close_reason reason; /* CLOSING: why */
 	int cancels;				/* pqpool_cancel calls under way */
 	struct Request *insisting;	/* CLOSING, and what runs on it is being cancelled */
-	bool leak_told;				/* the event of this loan has been raised */
+	int64_t leak_told;			/* keeper: lent_at of the loan of which the event has been raised */
 
 	/* a thread's own connection only: touched by its thread only */
 	bool doomed; /* to be closed when given back */
@@ -243,6 +254,7 @@ struct pqpool
 	pthread_mutex_t lock;
 	uint64_t serial;	  /* constant */
 	PoolOptions options;  /* constant */
+	pqpool_hooks hooks;	  /* constant */
 	int64_t trust_us;	  /* constant: found alive less than this ago: still is */
 	char id[PQP_ID_SIZE]; /* constant, but in a forked child */
 
@@ -262,7 +274,9 @@ struct pqpool
 	_Atomic int limit; /* as pqp_limit says, for who has no lock */
 	int count[SLOT_STATES];
 	Slot *_Atomic chunks[PQP_CHUNKS];
-	_Atomic int nslots;			/* of all chunks together */
+	_Atomic int nslots; /* of all chunks together */
+	Slot *resets;		/* chain by next: see reset.c */
+	int nresets;
 	Slot *empty;				/* chain of EMPTY ones */
 	int borrowed;				/* with the keeper: back at once */
 	bool careful;				/* constant: nothing is ever lent or given back without the lock */
@@ -437,8 +451,22 @@ extern void pqp_ref(Pool *pool);
 extern void pqp_unref(Pool *pool);				/* takes the lock itself */
 extern void pqp_unlock(Pool *pool, Work *work); /* drops the lock and does the work */
 
+/* deadlock.c, hooks.c, reset.c, inbox.c: no lock held, unless said otherwise */
+extern bool pqp_deadlocked(Pool *pool, Waiter *who, bool certain, char *names, size_t size);
+extern bool pqp_hooks_want_all(const pqpool_hooks *hooks);
+extern void pqp_event(Pool *pool, const pqpool_event *event);
+extern bool pqp_hook_configure(const Pool *pool, PGconn *conn, Failure *failure);
+extern bool pqp_hook_acquire(const Slot *slot);
+extern bool pqp_hook_release(const Slot *slot);
+extern void pqp_hook_close(const Pool *pool, PGconn *conn);
+
+extern bool pqp_reset_start(Slot *slot, int64_t deadline);
+extern int pqp_resets(Pool *pool, Slot **slots, int *sockets, int n, int64_t *due);
+extern void pqp_reset_run(Pool *pool, Slot *slot, bool readable);
+extern void pqp_reset_own(Pool *pool, const Thread *thread);
+
 /* steer.c, acquire.c, thread.c: no lock held */
-extern Pool *pqp_pool_create(const char *conninfo, pqpool_error *err);
+extern Pool *pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *err);
 extern void pqp_pool_free(Pool *pool);
 extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site,
 						   pqpool_error *err);
@@ -463,6 +491,9 @@ extern void pqp_close_slots(Slot *chain);
 extern void pqp_close_batch(Task *chain);
 
 /* check.c: is it alive, is it clean?  For the owner of the PGconn; no lock held. */
+extern bool pqp_discard_all(Slot *slot, int64_t deadline);
+extern bool pqp_discard_send(Slot *slot);
+extern Progress pqp_discard_progress(Slot *slot);
 extern bool pqp_spotless(Slot *slot);
 extern bool pqp_alive(Slot *slot);
 extern bool pqp_round_trip(Slot *slot, int64_t deadline);

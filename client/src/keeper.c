@@ -4,8 +4,8 @@
  *	  The housekeeping thread: one for all pools of the process.
  *
  * It keeps time (idle timeout, lifetime, minimum size, retries, reports,
- * knocks) and carries the reports.  It waits in poll() only: for a kick, for
- * the sockets of reports in flight, for the next timer.  Whatever blocks it
+ * knocks) and carries the reports and resets.  It waits in poll() only: for a kick, for
+ * their sockets, for the next timer.  Whatever blocks it
  * gives to helpers.
  *
  * It lives while pools do.  If it cannot be made, waiters look after themselves
@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define LOOK_US 10000000
+#define RESETS 256 /* of a pool, waited for at once */
 
 static struct
 {
@@ -134,6 +135,41 @@ look_at_idle(Pool *pool)
 }
 
 /*
+ * Loans that have become leaks since we last looked, each told of once.  For
+ * the event only: their number is found when it is asked for.
+ */
+static int64_t
+tell_leaks(Pool *pool, int64_t now)
+{
+	int64_t after = pool->options.leak_after_ms * 1000;
+	int64_t due = INT64_MAX;
+
+	if (!pool->hooks.event || after == 0)
+		return due;
+	for (int i = 0; i < pool->nslots; i++)
+	{
+		Slot *slot = pqp_slot(pool, i);
+		int64_t lent_at = slot->lent_at;
+
+		if (slot->leak_told == lent_at || pqp_item_holder(pqp_item_word(&slot->item)) == 0)
+			continue;
+		if (now - lent_at < after)
+		{
+			due = earlier(due, lent_at + after);
+			continue;
+		}
+		slot->leak_told = lent_at;
+		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_LEAKED,
+										 .backend_pid = slot->backend_pid,
+										 .tid = slot->tid,
+										 .duration_us = now - lent_at,
+										 .site = slot->site,
+										 .message = "a connection has not been given back" });
+	}
+	return earlier(due, now + after);
+}
+
+/*
  * What is due in this pool? *knock: a knock is, and a reference to the pool was
  * taken for it.
  */
@@ -190,16 +226,94 @@ due_of(Pool *pool)
 	return due;
 }
 
-/* A report in flight: which socket to wait for?  -1: none. */
-static int
-socket_of(Pool *pool)
+/*
+ * What to wait for in a round: sockets of reports and resets, and a kick, which
+ * is the last.  If there is no memory to note all of them, the round is short,
+ * and whatever is under way is looked at after it.
+ */
+typedef struct Watch
+{
+	Pool *pool;
+	Slot *reset; /* NULL: the report */
+} Watch;
+
+typedef struct Round
+{
+	struct pollfd *polls;
+	Watch *watches;
+	int n;
+	int room; /* of both arrays */
+	bool blind;
+	int64_t due;
+} Round;
+
+#define BLIND_US 10000
+
+static bool
+make_room(Round *round, int n)
+{
+	struct pollfd *polls;
+	Watch *watches;
+
+	if (n <= round->room)
+		return true;
+	n += n / 2 + 8;
+	polls = realloc(round->polls, (size_t) n * sizeof(*polls));
+	if (polls)
+		round->polls = polls;
+	watches = realloc(round->watches, (size_t) n * sizeof(*watches));
+	if (watches)
+		round->watches = watches;
+	if (!polls || !watches)
+		return false;
+	round->room = n;
+	return true;
+}
+
+static void
+watch(Round *round, Pool *pool, Slot *reset, int fd)
+{
+	if (!make_room(round, round->n + 2))
+	{
+		round->blind = true;
+		round->due = earlier(round->due, pqp_now() + BLIND_US);
+		return;
+	}
+	round->polls[round->n] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	round->watches[round->n++] = (Watch){ .pool = pool, .reset = reset };
+}
+
+static void
+watch_report(Round *round, Pool *pool)
 {
 	bool any;
 
 	pthread_mutex_lock(&pool->lock);
 	any = pool->report.slot != NULL;
 	pthread_mutex_unlock(&pool->lock);
-	return any ? PQsocket(pool->report.slot->conn) : -1;
+	if (any)
+		watch(round, pool, NULL, PQsocket(pool->report.slot->conn));
+}
+
+/*
+ * A thread may take its reset back while we wait for it.  Then the descriptor
+ * means nothing to us, or something else: pqp_reset_run finds out.
+ */
+static void
+watch_resets(Round *round, Pool *pool)
+{
+	Slot *slots[RESETS];
+	int sockets[RESETS];
+	int n = pqp_resets(pool, slots, sockets, RESETS, &round->due);
+
+	if (n > RESETS)
+	{
+		round->blind = true;
+		round->due = earlier(round->due, pqp_now() + BLIND_US);
+		n = RESETS;
+	}
+	for (int i = 0; i < n; i++)
+		watch(round, pool, slots[i], sockets[i]);
 }
 
 static void
@@ -210,37 +324,71 @@ drain_kicks(void)
 	(void) !read(atomic_load(&keeper.kick), &count, sizeof(count));
 }
 
-/* Sleep until something is due; then move on the reports whose sockets are ready. */
+/* Without a list of what is ready. */
 static void
-wait_and_run(Pool **pools, struct pollfd *polls, int n, int64_t due)
+run_blindly(Pool **pools, int npools)
 {
-	polls[n] = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
-	if (poll(polls, (nfds_t) n + 1, pqp_poll_ms(due)) < 0)
+	for (int i = 0; i < npools; i++)
+	{
+		Slot *slots[RESETS];
+		int sockets[RESETS];
+		int64_t due = INT64_MAX;
+		int n = pqp_resets(pools[i], slots, sockets, RESETS, &due);
+
+		(void) pqp_report_run(pools[i], true);
+		for (int k = 0; k < n && k < RESETS; k++)
+			pqp_reset_run(pools[i], slots[k], true);
+	}
+}
+
+/* Sleep until something is due; then move on what is ready. */
+static void
+wait_and_run(Round *round, Pool **pools, int npools)
+{
+	struct pollfd alone;
+	struct pollfd *polls = make_room(round, round->n + 1) ? round->polls : &alone;
+	struct pollfd *kick = &polls[round->n];
+
+	*kick = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
+	if (poll(polls, (nfds_t) round->n + 1, pqp_poll_ms(round->due)) < 0)
 		return;
-	if (polls[n].revents)
+	if (kick->revents)
 		drain_kicks();
-	for (int i = 0; i < n; i++)
-		if (polls[i].fd >= 0)
-			(void) pqp_report_run(pools[i], polls[i].revents != 0);
+	for (int i = 0; i < round->n; i++)
+	{
+		const Watch *w = &round->watches[i];
+		bool readable = round->polls[i].revents != 0;
+
+		if (w->reset)
+			pqp_reset_run(w->pool, w->reset, readable);
+		else
+			(void) pqp_report_run(w->pool, readable);
+	}
+	if (round->blind)
+		run_blindly(pools, npools);
 }
 
 static void
-round_of(Pool **pools, struct pollfd *polls, int n, int64_t due)
+run_round(Round *round, Pool **pools, int npools)
 {
-	for (int i = 0; i < n; i++)
+	round->n = 0;
+	round->blind = false;
+	for (int i = 0; i < npools; i++)
 	{
 		bool knock, bye;
 
 		look_at_idle(pools[i]);
+		round->due = earlier(round->due, tell_leaks(pools[i], pqp_now()));
 		tick(pools[i], pqp_now(), &knock, &bye);
 		if (knock)
 			pqp_knock(pools[i], bye);
 		(void) pqp_report_run(pools[i], false);
-		polls[i] = (struct pollfd){ .fd = socket_of(pools[i]), .events = POLLIN };
-		due = earlier(due, due_of(pools[i]));
+		watch_report(round, pools[i]);
+		watch_resets(round, pools[i]);
+		round->due = earlier(round->due, due_of(pools[i]));
 	}
-	wait_and_run(pools, polls, n, due);
-	for (int i = 0; i < n; i++)
+	wait_and_run(round, pools, npools);
+	for (int i = 0; i < npools; i++)
 		pqp_unref(pools[i]);
 }
 
@@ -262,36 +410,24 @@ static void *
 keeper_main(void *arg)
 {
 	Pool **pools = NULL;
-	struct pollfd *polls = NULL;
-	int capacity = 0, room = 0;
+	int capacity = 0;
+	Round round = { 0 };
 
 	(void) arg;
 	(void) pthread_setname_np(pthread_self(), "pqpool-keeper");
 	for (;;)
 	{
-		int64_t due = INT64_MAX;
-		int n;
+		int npools;
 
-		if (!pqp_registry_sweep(pqp_now(), &due) && may_end())
+		round.due = INT64_MAX;
+		if (!pqp_registry_sweep(pqp_now(), &round.due) && may_end())
 			break;
-		n = pqp_registry_visit(&pools, &capacity);
-		if (n + 1 > room)
-		{
-			struct pollfd *grown = realloc(polls, (size_t) (capacity + 1) * sizeof(*grown));
-
-			if (grown)
-			{
-				polls = grown;
-				room = capacity + 1;
-			}
-		}
-		for (; n + 1 > room && n > 0; n--)
-			pqp_unref(pools[n - 1]);
-		if (room > 0)
-			round_of(pools, polls, n, due);
+		npools = pqp_registry_visit(&pools, &capacity);
+		run_round(&round, pools, npools);
 	}
 	free(pools);
-	free(polls);
+	free(round.polls);
+	free(round.watches);
 	return NULL;
 }
 

@@ -25,6 +25,8 @@
 
 #define BACKOFF_MIN_US 50000
 #define BACKOFF_MAX_US 2000000
+#define FULL_MIN_US 1000000
+#define FULL_MAX_US 30000000
 #define OPTIONS_SIZE 4096
 
 static const char *
@@ -233,14 +235,34 @@ connect_slot(Slot *slot, int64_t deadline, Failure *failure)
 	return pqp_connect(&pool->options, NULL, deadline, &slot->half_open, failure);
 }
 
+/*
+ * How long to leave the server alone.  A server that is full is not down: what
+ * is open serves those who wait, so that there is less of a hurry to ask again.
+ */
+static int64_t
+backoff(const Pool *pool)
+{
+	bool full = pool->failure.code == PQPOOL_SERVER_FULL && pool->count[SLOT_OPEN] > 0;
+	int64_t least = full ? FULL_MIN_US : BACKOFF_MIN_US;
+	int64_t most = full ? FULL_MAX_US : BACKOFF_MAX_US;
+	int doublings = pool->failures_in_a_row < 7 ? pool->failures_in_a_row - 1 : 6;
+	int64_t us = least << doublings < most ? least << doublings : most;
+
+	return (int64_t) ((double) us * (0.75 + 0.5 * pqp_random()));
+}
+
 static void
-failed(Slot *slot, const Failure *failure)
+failed(Slot *slot, const Failure *failure, int64_t took)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
 	int64_t now = pqp_now();
-	int64_t backoff;
 
+	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_OPEN_FAILED,
+									 .code = failure->code,
+									 .duration_us = took,
+									 .sqlstate = failure->sqlstate,
+									 .message = failure->text });
 	pthread_mutex_lock(&pool->lock);
 	pqp_slot_free(slot);
 	pqp_count(&pool->counters.open_failures, 1);
@@ -249,10 +271,7 @@ failed(Slot *slot, const Failure *failure)
 	pool->failure = *failure;
 	if (pool->failures_in_a_row++ == 0)
 		pool->failing_since = now;
-	backoff = BACKOFF_MIN_US << (pool->failures_in_a_row < 7 ? pool->failures_in_a_row - 1 : 6);
-	if (backoff > BACKOFF_MAX_US)
-		backoff = BACKOFF_MAX_US;
-	pool->retry_at = now + (int64_t) ((double) backoff * (0.75 + 0.5 * pqp_random()));
+	pool->retry_at = now + backoff(pool);
 	if (pool->watchers > 0)
 		pthread_cond_broadcast(&pool->changed);
 	if (pqp_hopeless(pool, now))
@@ -304,7 +323,7 @@ draw_retirement(Pool *pool, int64_t now)
 
 /* True: the borrower has it.  False: it has gone its way without him. */
 static bool
-opened(Slot *slot, PGconn *conn, int64_t began, const Borrower *borrower)
+opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *borrower)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
@@ -320,6 +339,9 @@ opened(Slot *slot, PGconn *conn, int64_t began, const Borrower *borrower)
 	slot->alive_at = slot->idle_since = slot->heard_at = now;
 	slot->measuring = 0;
 	text = pqp_text(slot);
+	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_OPENED,
+									 .backend_pid = slot->backend_pid,
+									 .duration_us = took });
 	stale = pqp_lookup_add(slot);
 	pqp_lost(stale);
 
@@ -356,12 +378,19 @@ bool
 pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower)
 {
 	int64_t began = pqp_boottime();
+	int64_t start = pqp_now();
 	Failure failure;
 	PGconn *conn = connect_slot(slot, deadline, &failure);
 
+	if (conn && !pqp_hook_configure(slot->pool, conn, &failure))
+	{
+		pqp_hook_close(slot->pool, conn);
+		PQfinish(conn);
+		conn = NULL;
+	}
 	if (conn)
-		return opened(slot, conn, began, borrower);
-	failed(slot, &failure);
+		return opened(slot, conn, began, pqp_now() - start, borrower);
+	failed(slot, &failure, pqp_now() - start);
 	return false;
 }
 

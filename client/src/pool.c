@@ -185,9 +185,10 @@ reset_task(Task *task)
 	Pool *pool = slot->pool;
 	Work work = { 0 };
 	int64_t now = pqp_now();
+	int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
 	bool commanded;
-	bool good = pqp_clean(slot, &pool->options, pqp_deadline(now, pool->options.reset_timeout_ms),
-						  &commanded);
+	bool good = pqp_clean(slot, &pool->options, deadline, &commanded) && pqp_hook_release(slot) &&
+				(pool->options.reset != PQP_RESET_DISCARD || pqp_discard_all(slot, deadline));
 
 	now = pqp_now();
 	pthread_mutex_lock(&pool->lock);
@@ -243,7 +244,16 @@ pqp_gate(Pool *pool)
 void
 pqp_unlock(Pool *pool, Work *work)
 {
+	int limit = pool->limit;
+
 	pqp_gate(pool);
+	if (limit != pool->limit && pool->hooks.event)
+	{
+		limit = pool->limit;
+		pool->refs++;
+	}
+	else
+		limit = -1;
 	pthread_mutex_unlock(&pool->lock);
 	while (work->wake)
 	{
@@ -270,6 +280,11 @@ pqp_unlock(Pool *pool, Work *work)
 	}
 	if (work->kick)
 		pqp_keeper_kick();
+	if (limit >= 0)
+	{
+		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_LIMIT, .number = limit });
+		pqp_unref(pool);
+	}
 }
 
 /*
@@ -293,7 +308,6 @@ pqp_lend(Slot *slot, const Borrower *borrower, int64_t since, int64_t now)
 	slot->site = borrower->site;
 	slot->lent_at = now;
 	slot->measured_at = now;
-	slot->leak_told = false;
 	if (borrower->mine & PQP_ITEM_BOUND)
 		pool->bound = true;
 	pqp_item_lend(&slot->item, borrower->mine);
@@ -434,11 +448,12 @@ trim(Pool *pool, Work *work)
 static int
 wanted(Pool *pool)
 {
-	/* those with the keeper are the next waiters' in a moment */
-	int for_waiters = pqp_lends(pool) ? pool->queue.length - pool->borrowed : 0;
+	/* those with the keeper, and being reset, are the next waiters' in a moment */
+	int soon = pool->borrowed + pool->nresets;
+	int for_waiters = pqp_lends(pool) ? pool->queue.length - soon : 0;
 	int for_minimum = pool->min_size - pool->count[SLOT_OPEN];
 
-	if (for_waiters <= 0 && pool->spare_wanted && pool->borrowed == 0 && !pqp_idle_any(pool))
+	if (for_waiters <= 0 && pool->spare_wanted && soon == 0 && !pqp_idle_any(pool))
 		for_waiters = 1;
 	return for_waiters > for_minimum ? for_waiters : for_minimum;
 }
@@ -512,7 +527,8 @@ pqp_hopeless(const Pool *pool, int64_t now)
 {
 	return pool->failure.code != PQPOOL_OK && now < pool->retry_at &&
 		   pqp_size(pool) == pool->count[SLOT_CLOSING] &&
-		   (pool->failure.code == PQPOOL_REFUSED || now - pool->failing_since >= PQP_PATIENCE_US);
+		   (pool->failure.code == PQPOOL_REFUSED || pool->failure.code == PQPOOL_HOOK ||
+			now - pool->failing_since >= PQP_PATIENCE_US);
 }
 
 /*

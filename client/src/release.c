@@ -99,50 +99,94 @@ find_loan(PGconn *conn, Slot **slot, uint64_t *word)
 	return code;
 }
 
+/* What came of making a returned connection fit for the next holder. */
+typedef struct Returned
+{
+	bool good;
+	bool pending;	/* and the keeper has it, until DISCARD ALL is done */
+	bool commanded; /* the server had to be asked */
+	bool lost_server;
+	pqpool_close_reason reason; /* not good: why */
+} Returned;
+
+static Returned
+make_fit(Slot *slot, int64_t now)
+{
+	Pool *pool = slot->pool;
+	int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
+	Returned r = { .reason = PQPOOL_CLOSE_UNFIT };
+
+	r.good = pqp_clean(slot, &pool->options, deadline, &r.commanded);
+	if (r.good && !pqp_hook_release(slot))
+	{
+		r.good = false;
+		r.reason = PQPOOL_CLOSE_HOOK;
+	}
+	r.lost_server = !r.good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
+	if (r.lost_server)
+		r.reason = PQPOOL_CLOSE_DEAD;
+	if (!r.good || pool->options.reset != PQP_RESET_DISCARD)
+		return r;
+	pqp_count(&pool->counters.resets, 1);
+	slot->idle_since = now;
+	r.pending = !pool->closed && pqp_reset_start(slot, deadline);
+	r.good = r.pending || pqp_discard_all(slot, deadline);
+	return r;
+}
+
 static void
 finish_loan(Slot *slot, bool keep)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
 	int64_t now = pqp_now();
-	bool commanded = false, good = false, lost_server = false;
-	pqpool_close_reason reason = PQPOOL_CLOSE_DISCARD;
+	Returned r = { .reason = PQPOOL_CLOSE_DISCARD };
 	const char *text = NULL;
 
-	keep = keep && (!pool->closed || pool->link.bye_pending);
-	if (keep)
+	if (keep && (!pool->closed || pool->link.bye_pending))
+		r = make_fit(slot, now);
+	if (r.pending)
+		return;
+	if (r.commanded)
+		now = pqp_now();
+	if (r.good && now - slot->heard_at >= HEARING_US)
 	{
-		good = pqp_clean(slot, &pool->options, pqp_deadline(now, pool->options.reset_timeout_ms),
-						 &commanded);
-		lost_server = !good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
-		reason = lost_server ? PQPOOL_CLOSE_DEAD : PQPOOL_CLOSE_UNFIT;
-		if (commanded)
-			now = pqp_now();
-		if (good && now - slot->heard_at >= HEARING_US)
-		{
-			slot->heard_at = now;
-			text = pqp_text(slot);
-		}
+		slot->heard_at = now;
+		text = pqp_text(slot);
 	}
 	pthread_mutex_lock(&pool->lock);
 	slot->idle_since = now;
 	slot->seen_loans = slot->loans;
-	if (commanded)
+	if (r.commanded)
 		slot->alive_at = now;
-	pqp_count(&pool->counters.resets, commanded);
+	pqp_count(&pool->counters.resets, r.commanded);
 	pqp_heard(pool, slot->serial, text);
-	if (lost_server)
+	if (r.lost_server)
 		pqp_server_ended(pool, &work, now);
-	if (good)
+	if (r.good)
 		pqp_put_back(slot, &work, now);
 	else
 	{
 		pqp_count(&pool->counters.discarded, !pool->closed);
-		pqp_retire(slot, &work, pool->closed ? PQPOOL_CLOSE_POOL : reason);
+		pqp_retire(slot, &work, pool->closed ? PQPOOL_CLOSE_POOL : r.reason);
 	}
-	if (!good || text || pool->queue.head)
+	if (!r.good || text || pool->queue.head)
 		pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
+}
+
+static void
+trace(Slot *slot)
+{
+	Pool *pool = slot->pool;
+
+	if (!pool->hooks.trace)
+		return;
+	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_RELEASED,
+									 .backend_pid = slot->backend_pid,
+									 .tid = slot->tid,
+									 .duration_us = pqp_now() - slot->lent_at,
+									 .site = slot->site });
 }
 
 /* Nobody else can give it back any more.  False: somebody has. */
@@ -179,6 +223,7 @@ release_slowly(PGconn *conn, bool keep)
 	}
 	if (!ended)
 		return PQPOOL_NOT_LENT;
+	trace(slot);
 	finish_loan(slot, keep);
 	return PQPOOL_OK;
 }

@@ -143,27 +143,20 @@ send_report(PGconn *conn, const char *text)
 		   PQsendQueryParams(conn, "COMMIT", 0, NULL, NULL, NULL, NULL, 0) && PQpipelineSync(conn);
 }
 
-typedef enum Progress
-{
-	MORE,  /* wait for the socket */
-	DONE,  /* answered; the connection is as before */
-	BROKEN /* the connection is of no use any more */
-} Progress;
-
 static Progress
 leave_pipeline(PGconn *conn)
 {
 	return PQexitPipelineMode(conn) && PQsetnonblocking(conn, 0) == 0 &&
 				   PQtransactionStatus(conn) == PQTRANS_IDLE
-			   ? DONE
-			   : BROKEN;
+			   ? PROGRESS_DONE
+			   : PROGRESS_BROKEN;
 }
 
 static Progress
 read_answer(PGconn *conn, bool *good)
 {
 	if (PQflush(conn) < 0 || PQstatus(conn) != CONNECTION_OK)
-		return BROKEN;
+		return PROGRESS_BROKEN;
 	while (!PQisBusy(conn))
 	{
 		PGresult *result = PQgetResult(conn);
@@ -173,11 +166,11 @@ read_answer(PGconn *conn, bool *good)
 		if (status == PGRES_PIPELINE_SYNC)
 			return leave_pipeline(conn);
 		if (PQstatus(conn) != CONNECTION_OK)
-			return BROKEN;
+			return PROGRESS_BROKEN;
 		if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
 			*good = false;
 	}
-	return MORE;
+	return PROGRESS_MORE;
 }
 
 /*
@@ -224,13 +217,13 @@ static void
 finish(Pool *pool, Progress progress)
 {
 	Slot *slot = pool->report.slot;
-	const char *text = progress == DONE ? pqp_text(slot) : NULL;
+	const char *text = progress == PROGRESS_DONE ? pqp_text(slot) : NULL;
 	int64_t now = pqp_now();
 	Work work = { 0 };
 
 	pqp_restore(slot);
 	pthread_mutex_lock(&pool->lock);
-	if (progress == DONE && pool->report.good)
+	if (progress == PROGRESS_DONE && pool->report.good)
 		pqp_answered(pool, slot->serial, text, pool->report.sent_at);
 	if (pool->report.bye)
 	{
@@ -239,7 +232,7 @@ finish(Pool *pool, Progress progress)
 	}
 	pool->report.slot = NULL;
 	pqp_idle_bring_back(slot);
-	if (progress == BROKEN)
+	if (progress == PROGRESS_BROKEN)
 	{
 		pqp_count(&pool->counters.found_dead, 1);
 		pqp_server_ended(pool, &work, now);
@@ -267,9 +260,9 @@ start(Pool *pool)
 	pool->report.sent = true;
 	pool->report.sent_at = pqp_boottime();
 	if (length < 0 || !pqp_alive(pool->report.slot))
-		return BROKEN;
+		return PROGRESS_BROKEN;
 	pqp_quiet(pool->report.slot);
-	return send_report(pool->report.slot->conn, text) ? MORE : BROKEN;
+	return send_report(pool->report.slot->conn, text) ? PROGRESS_MORE : PROGRESS_BROKEN;
 }
 
 /*
@@ -280,7 +273,7 @@ bool
 pqp_report_run(Pool *pool, bool readable)
 {
 	Report *report = &pool->report;
-	Progress progress = MORE;
+	Progress progress = PROGRESS_MORE;
 	bool any;
 
 	pthread_mutex_lock(&pool->lock);
@@ -291,12 +284,12 @@ pqp_report_run(Pool *pool, bool readable)
 	if (!report->sent)
 		progress = start(pool);
 	else if (readable && !PQconsumeInput(report->slot->conn))
-		progress = BROKEN;
-	if (progress == MORE)
+		progress = PROGRESS_BROKEN;
+	if (progress == PROGRESS_MORE)
 		progress = read_answer(report->slot->conn, &report->good);
-	if (progress == MORE && pqp_now() >= report->deadline)
-		progress = BROKEN;
-	if (progress == MORE)
+	if (progress == PROGRESS_MORE && pqp_now() >= report->deadline)
+		progress = PROGRESS_BROKEN;
+	if (progress == PROGRESS_MORE)
 		return true;
 	finish(pool, progress);
 	return false;
@@ -318,9 +311,9 @@ exchange(PGconn *conn, const char *text)
 {
 	int64_t deadline = pqp_deadline(pqp_now(), PQP_REPORT_MS);
 	bool good = true;
-	Progress progress = send_report(conn, text) ? read_answer(conn, &good) : BROKEN;
+	Progress progress = send_report(conn, text) ? read_answer(conn, &good) : PROGRESS_BROKEN;
 
-	while (progress == MORE)
+	while (progress == PROGRESS_MORE)
 	{
 		struct pollfd wait = { .fd = PQsocket(conn), .events = POLLIN };
 		int n;
@@ -334,7 +327,7 @@ exchange(PGconn *conn, const char *text)
 			return false;
 		progress = read_answer(conn, &good);
 	}
-	return progress == DONE && good;
+	return progress == PROGRESS_DONE && good;
 }
 
 static void

@@ -109,7 +109,7 @@ pqpool_scope_enter_conninfo(pqpool_scope *scope, const char *conninfo, pqpool_er
 	*scope = (pqpool_scope){ 0 };
 	if (!err)
 		err = &mine;
-	pool = pqp_pool_create(conninfo, err);
+	pool = pqp_pool_create(conninfo, NULL, err);
 	return pool ? enter(scope, pool, true, PQPOOL_OK, err) : err->code;
 }
 

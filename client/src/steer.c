@@ -34,7 +34,7 @@ pqp_pool_free(Pool *pool)
 
 /* A pool with one reference, listed, its minimum being opened. */
 Pool *
-pqp_pool_create(const char *conninfo, pqpool_error *err)
+pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *err)
 {
 	Pool *pool = calloc(1, sizeof(*pool));
 	char why[512];
@@ -63,7 +63,10 @@ pqp_pool_create(const char *conninfo, pqpool_error *err)
 	pool->lifetime = -1;
 	pool->link.jitter = 1;
 	pool->trust_us = pool->options.validate_after_ms == 0 ? 0 : pool->options.peek_after_ms * 1000;
-	pool->careful = pool->options.reset == PQP_RESET_DISCARD || pool->trust_us == 0;
+	if (hooks)
+		pool->hooks = *hooks;
+	pool->careful = pool->options.reset == PQP_RESET_DISCARD || pool->trust_us == 0 ||
+					pqp_hooks_want_all(&pool->hooks);
 	if (!pqp_make_room(pool, pool->max_size))
 	{
 		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");
@@ -83,7 +86,7 @@ pqpool *
 pqpool_open(const char *conninfo, pqpool_error *err)
 {
 	pqp_after_fork();
-	return pqp_pool_create(conninfo, err);
+	return pqp_pool_create(conninfo, NULL, err);
 }
 
 /* Connections that closing or draining still has to wait for. */

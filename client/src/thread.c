@@ -14,6 +14,8 @@
 
 #include "internal.h"
 
+#include "loan.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -84,6 +86,7 @@ static void
 abandon_in(Pool *pool, const Thread *thread)
 {
 	Work work = { 0 };
+	int n = 0;
 
 	pthread_mutex_lock(&pool->lock);
 	for (int i = 0; i < pool->nslots; i++)
@@ -95,10 +98,19 @@ abandon_in(Pool *pool, const Thread *thread)
 			!pqp_item_yield(&slot->item, word))
 			continue;
 		pqp_count(&pool->counters.abandoned, 1);
+		n++;
 		slot->next = work.reset;
 		work.reset = slot;
 	}
+	for (Slot *slot = work.reset; slot; slot = slot->next)
+		pqp_loan_ends(slot);
 	pqp_unlock(pool, &work);
+	if (n > 0)
+		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_ABANDONED,
+										 .number = n,
+										 .tid = thread->tid,
+										 .message = "a thread ended with connections that it had "
+													"not given back" });
 }
 
 void
