@@ -69,19 +69,8 @@ describe(const Pool *pool, const Caller *caller, int before, char *buf, size_t s
 						pool->max_size);
 }
 
-/* Everything about a failed acquire, taken under the lock, written without. */
-typedef struct Refusal
-{
-	int code;
-	bool referenced; /* the caller still holds a reference to the pool */
-	int64_t waited;	 /* us */
-	char figures[256];
-	char threads[256]; /* of a deadlock */
-	Failure failure;
-} Refusal;
-
 static void
-refuse(Pool *pool, Caller *caller, int code, int before, Refusal *refusal, int64_t now)
+refuse(Pool *pool, const Caller *caller, int code, int before, Refusal *refusal, int64_t now)
 {
 	refusal->code = code;
 	refusal->referenced = false;
@@ -270,17 +259,19 @@ has_time(const Caller *caller, int64_t now)
 }
 
 /*
- * Get a connection, at once or by waiting. first: the caller had his turn
- * already, and comes before those who wait.  NULL: *refusal says why.
+ * Get a connection if it is the caller's turn, or queue.  first: he had his
+ * turn already, and comes before those who wait.  NULL, and refusal->code is
+ * PQPOOL_OK: he is queued, with a reference to the pool that goes to whoever takes
+ * him out; and he may have been told before we return.  Else: why not.
  */
-static Slot *
-take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t now,
-		  Refusal *refusal)
+Slot *
+pqp_turn_begin(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t now,
+			   Refusal *refusal)
 {
 	Work work = { 0 };
 	Slot *slot = NULL;
-	int before = 0, code;
 
+	refusal->code = PQPOOL_OK;
 	refusal->threads[0] = '\0';
 	pthread_mutex_lock(&pool->lock);
 	if (first ? has_time(caller, now) : !pool->queue.head)
@@ -290,24 +281,57 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 		pthread_mutex_unlock(&pool->lock);
 		return slot;
 	}
-	code = refusal_code(pool, caller, first, now);
-	if (code != PQPOOL_OK)
-	{
-		before = pool->queue.length;
-		refuse(pool, caller, code, before, refusal, now);
-		pqp_pump(pool, &work, now); /* a spare may be wanted */
-		pqp_unlock(pool, &work);
-		return NULL;
-	}
-	if (first)
-		pqp_waitq_push_front(&pool->queue, &caller->waiter);
+	refusal->code = refusal_code(pool, caller, first, now);
+	if (refusal->code != PQPOOL_OK)
+		refuse(pool, caller, refusal->code, pool->queue.length, refusal, now);
 	else
-		pqp_waitq_push(&pool->queue, &caller->waiter);
-	pool->refs++;
-	pqp_pump(pool, &work, now);
-	pqp_nudge(pool, &work, pqp_report_due(pool, now));
+	{
+		if (first)
+			pqp_waitq_push_front(&pool->queue, &caller->waiter);
+		else
+			pqp_waitq_push(&pool->queue, &caller->waiter);
+		pool->refs++;
+		pqp_nudge(pool, &work, pqp_report_due(pool, now));
+		if (caller->tell)
+			pqp_nudge(pool, &work, caller->deadline);
+	}
+	pqp_pump(pool, &work, now); /* one may be opened, if only a spare */
 	pqp_unlock(pool, &work);
+	return NULL;
+}
 
+/* For one who does not sleep in the queue: he was told no, with this code. */
+void
+pqp_turn_denied(Pool *pool, const Caller *caller, int code, Refusal *refusal)
+{
+	refusal->threads[0] = '\0';
+	pthread_mutex_lock(&pool->lock);
+	refuse(pool, caller, code, 0, refusal, pqp_now());
+	pthread_mutex_unlock(&pool->lock);
+}
+
+/* The same: his time is over, while he is queued.  With the lock held. */
+void
+pqp_turn_expired(Pool *pool, Caller *caller, Refusal *refusal, int64_t now)
+{
+	int before = count_before(caller);
+
+	refusal->threads[0] = '\0';
+	(void) pqp_waitq_remove(&pool->queue, &caller->waiter);
+	refuse(pool, caller, timeout_code(pool), before, refusal, now);
+	pool->refs--; /* the queue's; he has one of his own */
+}
+
+/* The same for a thread that waits as long as it takes.  NULL: *refusal says why not. */
+static Slot *
+take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t now,
+		  Refusal *refusal)
+{
+	Slot *slot = pqp_turn_begin(pool, caller, thread, first, now, refusal);
+	int before = 0, code;
+
+	if (slot || refusal->code != PQPOOL_OK)
+		return slot;
 	code = sleep_in_queue(pool, caller, refusal, &before);
 	if (code == PQPOOL_OK)
 	{
@@ -344,25 +368,52 @@ give_up(Slot *slot, const Caller *caller, pqpool_close_reason reason, int64_t no
 	pqp_unref(pool);
 }
 
-/* Is what was handed out good?  If not, it is closed. */
 static bool
-is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
+is_suspect(const Slot *slot)
+{
+	return slot->suspicion != atomic_load_explicit(&slot->pool->suspicion, memory_order_relaxed);
+}
+
+/* Has the server to be asked, before it is lent? */
+static bool
+has_to_be_asked(const Slot *slot, int64_t now)
+{
+	int64_t used_at = slot->alive_at > slot->idle_since ? slot->alive_at : slot->idle_since;
+	int64_t validate_after = slot->pool->options.validate_after_ms;
+
+	return is_suspect(slot) || (validate_after >= 0 && now - used_at >= validate_after * 1000);
+}
+
+/* Is it known or seen to be good, without asking anybody?  False: it may still be. */
+bool
+pqp_seen_good(Slot *slot, int64_t now)
+{
+	if (slot->pool->careful || has_to_be_asked(slot, now))
+		return false;
+	if (now - slot->alive_at < slot->pool->trust_us)
+		return true;
+	if (!pqp_alive(slot))
+		return false;
+	slot->alive_at = now;
+	return true;
+}
+
+/* Is what was handed out good?  If not, it is closed. */
+bool
+pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 {
 	Pool *pool = slot->pool;
-	int64_t used_at = slot->alive_at > slot->idle_since ? slot->alive_at : slot->idle_since;
-	int64_t unused = now - used_at;
-	bool suspect = slot->suspicion != atomic_load_explicit(&pool->suspicion, memory_order_relaxed);
-	int64_t validate_after = pool->options.validate_after_ms;
+	bool ask = may_wait && has_to_be_asked(slot, now);
 	Work work = { 0 };
 
-	if (!suspect && now - slot->alive_at < pool->trust_us)
+	if (!is_suspect(slot) && now - slot->alive_at < pool->trust_us)
 		return true;
 	if (pqp_alive(slot))
 	{
 		int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
 
 		slot->alive_at = now;
-		if (!may_wait || !(suspect || (validate_after >= 0 && unused >= validate_after * 1000)))
+		if (!ask)
 			return true;
 		if (pqp_round_trip(slot, deadline < caller->deadline ? deadline : caller->deadline))
 		{
@@ -380,8 +431,8 @@ is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 }
 
 /* The hook before_acquire has its say, and tracing. */
-static bool
-admitted(Slot *slot, const Caller *caller)
+bool
+pqp_admitted(Slot *slot, const Caller *caller)
 {
 	Pool *pool = slot->pool;
 
@@ -401,8 +452,8 @@ admitted(Slot *slot, const Caller *caller)
 	return true;
 }
 
-static void
-report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqpool_error *err)
+void
+pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqpool_error *err)
 {
 	pqpool_error mine;
 
@@ -447,7 +498,7 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 			slot = take_turn(pool, caller, thread, first, now, &refusal);
 		if (!slot)
 		{
-			report_refusal(pool, caller, &refusal, err);
+			pqp_report_refusal(pool, caller, &refusal, err);
 			if (refusal.referenced)
 				pqp_unref(pool);
 			return NULL;
@@ -461,11 +512,11 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 			bool mine = pqp_open_slot(slot, caller->deadline, &caller->borrower);
 
 			pqp_unref(pool);
-			if (mine && admitted(slot, caller))
+			if (mine && pqp_admitted(slot, caller))
 				return loan(thread, slot, err);
 		}
-		else if (is_good(slot, caller, caller->deadline > caller->since, now) &&
-				 admitted(slot, caller))
+		else if (pqp_is_good(slot, caller, caller->deadline > caller->since, now) &&
+				 pqp_admitted(slot, caller))
 			return loan(thread, slot, err);
 		now = pqp_now();
 		slot = NULL;

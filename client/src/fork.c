@@ -177,6 +177,9 @@ empty(Pool *pool)
 	memset(pool->count, 0, sizeof(pool->count));
 	pool->borrowed = 0;
 	memset(&pool->queue, 0, sizeof(pool->queue));
+	pool->resets = NULL;
+	pool->nresets = 0;
+	pool->requests = 0;
 	pool->watchers = 0;
 	(void) pthread_cond_init(&pool->changed, NULL);
 	pool->refs = pool->closed ? 0 : 1;

@@ -289,6 +289,7 @@ struct pqpool
 	double lifetime;			/* last one drawn, 0 .. 1; negative: none yet */
 	pthread_cond_t changed;		/* size or generation's remainder went down; only if watchers */
 	int watchers;
+	_Atomic int requests; /* asynchronous ones alive: inbox.c */
 
 	Failure failure; /* of the last attempt; code PQPOOL_OK: it succeeded */
 	int failures_in_a_row;
@@ -331,6 +332,17 @@ struct Caller
 	int64_t since;				  /* us */
 	int64_t deadline;			  /* us */
 };
+
+/* Everything about a failed acquire, taken under the lock, written without. */
+typedef struct Refusal
+{
+	int code;
+	bool referenced; /* the caller still holds the queue's reference to the pool */
+	int64_t waited;	 /* us */
+	char figures[256];
+	char threads[256]; /* of a deadlock */
+	Failure failure;
+} Refusal;
 
 /* What the library knows of a thread. */
 typedef struct ScopeEntry
@@ -468,6 +480,17 @@ extern void pqp_reset_own(Pool *pool, const Thread *thread);
 /* steer.c, acquire.c, thread.c: no lock held */
 extern Pool *pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *err);
 extern void pqp_pool_free(Pool *pool);
+extern Slot *pqp_turn_begin(Pool *pool, Caller *caller, const Thread *thread, bool first,
+							int64_t now, Refusal *refusal);
+extern void pqp_turn_denied(Pool *pool, const Caller *caller, int code, Refusal *refusal);
+extern void pqp_turn_expired(Pool *pool, Caller *caller, Refusal *refusal,
+							 int64_t now); /* lock held */
+extern void pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal,
+							   pqpool_error *err);
+extern bool pqp_seen_good(Slot *slot, int64_t now);
+extern bool pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now);
+extern bool pqp_admitted(Slot *slot, const Caller *caller);
+extern int64_t pqp_requests_expire(Pool *pool, int64_t now);
 extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site,
 						   pqpool_error *err);
 extern int pqp_shut(Pool *pool, int timeout_ms, bool idle_only);

@@ -379,6 +379,7 @@ run_round(Round *round, Pool **pools, int npools)
 
 		look_at_idle(pools[i]);
 		round->due = earlier(round->due, tell_leaks(pools[i], pqp_now()));
+		round->due = earlier(round->due, pqp_requests_expire(pools[i], pqp_now()));
 		tick(pools[i], pqp_now(), &knock, &bye);
 		if (knock)
 			pqp_knock(pools[i], bye);
