@@ -4,7 +4,7 @@
 # stage (stage.sh). Parts:
 #
 #   unit    tests/unit/*.c    the pure parts alone
-#   client  tests/client/*.c  the client library against a real server, one of its own for each test
+#   client  tests/client/*.c  the client library against a real server, one of its own for each test; *.cpp as well
 #   e2e     tests/t/*.pl      everything else: pg_regress, sessions, restarts, several processes
 #
 # TESTS=REGEX runs only the tests whose path matches; JOBS=N runs N at a time (default 1: many tests watch the clock).
@@ -34,7 +34,7 @@ tests=()
 for part in "$@"; do
   case $part in
     unit) tests+=(tests/unit/*.c) ;;
-    client) tests+=(tests/client/*.c) ;;
+    client) tests+=(tests/client/*.c tests/client/*.cpp) ;;
     e2e) tests+=(tests/t/*.pl) ;;
     *) echo "check: no such part: $part" >&2; exit 2 ;;
   esac

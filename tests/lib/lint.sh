@@ -10,11 +10,12 @@ set -euo pipefail
 shopt -s nullglob
 
 mapfile -t c_files < <(find extension client tests -name '*.[ch]' | sort)
+mapfile -t cxx_files < <(find client tests -name '*.[ch]pp' | sort)
 mapfile -t scripts < <(find .ci tests client \( -name '*.sh' -o -path '*/.ci/run' -o -path .ci/run \) -type f | sort)
 mapfile -t perl_files < <(find tests client -name '*.p[lm]' | sort)
 
 if [ "${1-}" = --format ]; then
-  clang-format -i "${c_files[@]}"
+  clang-format -i "${c_files[@]}" "${cxx_files[@]}"
   exit 0
 fi
 
@@ -29,13 +30,14 @@ libpq_headers=$("$PG_CONFIG" --includedir)
 flags_of()
 {
   case $1 in
+    *.cpp) echo "-std=c++11 -Itests/lib -Iclient/include -isystem $libpq_headers" ;;
     extension/*) echo "-std=gnu11 -Iextension -isystem $server_headers" ;;
     client/*) echo "-std=gnu11 -Iclient/include -Iclient/src -isystem $libpq_headers" ;;
     *) echo "-std=gnu11 -Itests/lib -Iclient/include -Iclient/src -Iextension -isystem $libpq_headers" ;;
   esac
 }
 
-check_format() { clang-format --dry-run --Werror "${c_files[@]}"; }
+check_format() { clang-format --dry-run --Werror "${c_files[@]}" "${cxx_files[@]}"; }
 
 check_scripts() { shellcheck --external-sources --source-path="$PWD" "${scripts[@]}"; }
 
@@ -58,8 +60,8 @@ check_cppcheck()
 check_tidy()
 {
   local file failed=0 jobs=()
-  for file in "${c_files[@]}"; do
-    [[ $file == *.c ]] || continue # headers are seen through their users
+  for file in "${c_files[@]}" "${cxx_files[@]}"; do
+    [[ $file == *.c || $file == *.cpp ]] || continue # headers are seen through their users
     # shellcheck disable=SC2046 # a list
     clang-tidy --quiet --warnings-as-errors='*' "$file" -- $(flags_of "$file") 2>/dev/null &
     jobs+=($!)

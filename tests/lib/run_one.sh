@@ -6,7 +6,7 @@
 set -euo pipefail
 
 test=$1
-name=$(basename "$test" .c)
+name=$(basename "${test%.*}")
 # Where PostgreSQL's test modules put data directories and logs, and where check.sh looks for the latter.
 TESTDIR=$STAGE_WORK/log/$(basename "$test")
 export TESTDIR TESTDATADIR=$TESTDIR/data TESTLOGDIR=$TESTDIR/log
@@ -17,7 +17,7 @@ run=(timeout --kill-after=10 "${limit:-300}")
 
 case $test in
   tests/unit/*.c) run+=("$STAGE_OUT/unit/$name") ;;
-  tests/client/*.c) run+=(perl tests/lib/with_server.pl "$test" "$STAGE_OUT/client/$name") ;;
+  tests/client/*.c | tests/client/*.cpp) run+=(perl tests/lib/with_server.pl "$test" "$STAGE_OUT/client/$name") ;;
   tests/t/*.pl) run+=(perl "$test") ;;
 esac
 
