@@ -56,8 +56,8 @@
  * Signals.  No function is async-signal-safe.  SIGPIPE is left to libpq, which
  * suppresses it.  Helper threads block all signals.
  *
- * Helper threads.  At most one housekeeping thread and four that open and close
- * connections, per process and not per pool, and one for each cancel under way;
+ * Helper threads.  At most one housekeeping thread and twelve that open, close and
+ * mend connections, per process and not per pool, and one for each cancel under way;
  * started when first needed, and gone when there is nothing to do: the first
  * when the last pool has been closed, the others after ten seconds.  Where none
  * can be started, the caller does the work.
@@ -142,6 +142,12 @@ PQPOOL_C_BEGIN
  *
  * Without pool_name the pool is called as application_name says, else by the
  * program's name.
+ *
+ * Of libpq's own, connect_timeout applies to each address, as it does there;
+ * without it, the next address is tried after 5 s, and a server that is the only
+ * one is waited for as long as pool_acquire_timeout, at least 10 s and at most a
+ * minute.  Where nothing else is said, keepalives_idle=30, keepalives_interval=10
+ * and keepalives_count=3, so that a dead network is noticed within a minute.
  *
  * A server without the extension pgpool_monitor needs nothing and sees two
  * settings that mean nothing to it.  With it, the pool shows up in

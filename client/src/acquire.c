@@ -76,6 +76,8 @@ refuse(Pool *pool, const Caller *caller, int code, int before, Refusal *refusal,
 	refusal->referenced = false;
 	refusal->waited = now - caller->since;
 	refusal->failure = pool->failure;
+	if (code == PQPOOL_TIMED_OUT && refusal->failure.code == PQPOOL_OK)
+		pqp_opening_waits(pool, &refusal->failure);
 	describe(pool, caller, before, refusal->figures, sizeof(refusal->figures), now);
 	switch (code)
 	{

@@ -21,7 +21,7 @@
 #define LINGER_MS 10000
 #define BATCH 64 /* closes that one thread waits for together */
 
-static const int caps[KINDS] = { [TASK_OPEN] = 3, [TASK_CLOSE] = 2, [TASK_OTHER] = 2 };
+static const int caps[KINDS] = { [TASK_OPEN] = 8, [TASK_CLOSE] = 2, [TASK_OTHER] = 2 };
 
 static struct
 {

@@ -63,7 +63,7 @@
 #include "options.h"
 #include "waitq.h"
 
-#define PQP_MAX_HELPERS 4		/* threads per process */
+#define PQP_MAX_HELPERS 12		/* threads per process */
 #define PQP_MAX_OPENING 2		/* connections that a pool opens at once */
 #define PQP_PATIENCE_US 1000000 /* failing for longer: waiters are told */
 #define PQP_CLOSE_MS 1000		/* longest wait for the server to end a session */
@@ -129,13 +129,14 @@ struct Slot
 	PQnoticeProcessor processor;
 	Pool *pool; /* constant; NULL: a thread's own connection */
 
-	Task task;			/* owner, or who has it OPENING or CLOSING */
-	int index;			/* constant */
-	uint64_t serial;	/* of the connection, never reused; lock and owner */
-	Slot *chain;		/* lookup shard lock: next with the same hash */
-	bool in_table;		/* lookup shard lock */
-	PGconn *half_open;	/* being connected; for fork.c */
-	_Atomic int end_fd; /* duplicate of the socket of a finished conn; for fork.c */
+	Task task;			  /* owner, or who has it OPENING or CLOSING */
+	int index;			  /* constant */
+	uint64_t serial;	  /* of the connection, never reused; lock and owner */
+	Slot *chain;		  /* lookup shard lock: next with the same hash */
+	bool in_table;		  /* lookup shard lock */
+	PGconn *half_open;	  /* being connected; for fork.c */
+	const char *progress; /* pool's lock: while it is, what it waits for; its opener's */
+	_Atomic int end_fd;	  /* duplicate of the socket of a finished conn; for fork.c */
 
 	_Atomic int state;	   /* a SlotState; lock, shared */
 	Slot *next;			   /* in a Work's chain */
@@ -496,13 +497,16 @@ extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *s
 extern int pqp_shut(Pool *pool, int timeout_ms, bool idle_only);
 extern void pqp_abandon(Thread *thread);
 
-/* open.c: making connections.  No lock held. */
+/* connect.c: one connection by libpq.  No lock held, unless said otherwise. */
 extern PGconn *pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline,
-						   PGconn **half_open, Failure *failure);
+						   Slot *slot, Failure *failure);
+extern int64_t pqp_open_deadline(const PoolOptions *options);
+extern void pqp_opening_waits(const Pool *pool, Failure *failure); /* lock held */
+
+/* open.c: making connections.  No lock held. */
 extern void pqp_open_task(Task *task);
 extern bool pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower);
 extern void pqp_lost(Slot *slot); /* NULL: nothing to do */
-extern int64_t pqp_open_deadline(const PoolOptions *options);
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);
 
 /* cancel.c */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * open.c
- *	  Making connections: deadline, reasons for failure, backoff.
+ *	  Opening a pool's connections: reasons for failure, backoff.
  *
  * A slot was reserved before (state OPENING), so it counts while it is being
  * opened.  Afterwards it goes to the first waiter, or becomes idle; if opening
@@ -17,9 +17,6 @@
 
 #include "internal.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,58 +25,6 @@
 #define FULL_MIN_US 1000000
 #define FULL_MAX_US 30000000
 #define OPTIONS_SIZE 4096
-
-static const char *
-parameter(const PoolOptions *options, const char *keyword)
-{
-	for (int i = 0; i < options->nparams; i++)
-		if (strcmp(options->keywords[i], keyword) == 0)
-			return options->values[i];
-	return NULL;
-}
-
-static int
-count_commas(const char *list)
-{
-	int n = 0;
-
-	for (; list && *list; list++)
-		n += *list == ',';
-	return n;
-}
-
-/*
- * The user's connect_timeout, which PQconnectPoll leaves to its caller.  It is
- * meant for each host; we can only limit all of them together.  0: none.
- */
-static int64_t
-connect_timeout_ms(const PoolOptions *options)
-{
-	const char *timeout = parameter(options, "connect_timeout");
-	int seconds = timeout ? atoi(timeout) : 0;
-	int hosts = 1 + count_commas(parameter(options, "host"));
-	int addresses = 1 + count_commas(parameter(options, "hostaddr"));
-
-	if (seconds <= 0)
-		return 0;
-	return (int64_t) (seconds < 2 ? 2 : seconds) * 1000 * (hosts > addresses ? hosts : addresses);
-}
-
-/* How long may one attempt take, whoever waits for it? */
-int64_t
-pqp_open_deadline(const PoolOptions *options)
-{
-	int64_t ms = connect_timeout_ms(options);
-
-	if (ms > 0)
-		return pqp_deadline(pqp_now(), ms);
-	ms = options->acquire_timeout_ms;
-	if (ms >= 0 && ms < 5000)
-		ms = 5000;
-	if (ms < 0 || ms > 60000)
-		ms = 60000;
-	return pqp_deadline(pqp_now(), ms);
-}
 
 /* What goes into the startup options.  False: no identity is to be sent. */
 bool
@@ -94,119 +39,6 @@ pqp_identity(Pool *pool, char *buf, size_t size, bool knock)
 		return false;
 	return pqp_link_identity(buf, size, pool->options.user_options, pool->options.name, pool->id,
 							 pqp_obeys(pool), pool->options.report, knock) > 0;
-}
-
-/* Go on until it is connected, has failed, or the deadline has passed. */
-static void
-poll_connect(PGconn *conn, int64_t deadline, Failure *failure)
-{
-	PostgresPollingStatusType want = PGRES_POLLING_WRITING;
-
-	while (want != PGRES_POLLING_OK && want != PGRES_POLLING_FAILED)
-	{
-		struct pollfd wait = { .fd = PQsocket(conn),
-							   .events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT };
-		int n = poll(&wait, 1, pqp_poll_ms(deadline));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			char text[512];
-
-			(void) snprintf(text, sizeof(text),
-							"connection to server at \"%s\", port %s: no answer in time",
-							PQhost(conn) ? PQhost(conn) : "", PQport(conn) ? PQport(conn) : "");
-			pqp_failure_set(failure, PQPOOL_SERVER_DOWN, text);
-			return;
-		}
-		want = PQconnectPoll(conn);
-	}
-	if (want == PGRES_POLLING_FAILED)
-		pqp_failure_of_connect(failure, conn);
-}
-
-/* libpq's parameters with our "options" added, as two arrays in one allocation. */
-static const char **
-parameters(const PoolOptions *options, const char *startup)
-{
-	size_t n = (size_t) options->nparams + 2;
-	const char **keywords = malloc(2 * n * sizeof(char *));
-	const char **values;
-
-	if (!keywords)
-		return NULL;
-	values = keywords + n;
-	memcpy(keywords, options->keywords, (size_t) options->nparams * sizeof(char *));
-	memcpy(values, options->values, (size_t) options->nparams * sizeof(char *));
-	keywords[n - 2] = startup[0] ? "options" : NULL;
-	values[n - 2] = startup[0] ? startup : NULL;
-	keywords[n - 1] = values[n - 1] = NULL;
-	return keywords;
-}
-
-/* What a server has to say while we connect in the background is not for stderr. */
-static void
-ignore_notice(void *arg, const PGresult *result)
-{
-	(void) arg;
-	(void) result;
-}
-
-/*
- * Go through with a connection that has been started.  It is set up for us
- * meanwhile, and afterwards as libpq has it.
- */
-static void
-connect_through(PGconn *conn, int64_t deadline, Failure *failure)
-{
-	PQnoticeReceiver receiver = PQsetNoticeReceiver(conn, ignore_notice, NULL);
-
-	/* else the SQLSTATE of a refusal is not to be had */
-	(void) PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
-	if (PQstatus(conn) == CONNECTION_BAD)
-		pqp_failure_of_connect(failure, conn);
-	else
-		poll_connect(conn, deadline, failure);
-	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
-	PQsetNoticeReceiver(conn, receiver, NULL);
-}
-
-/*
- * Connect. identity: the whole startup options, or NULL for the user's own.
- * NULL: *failure says why not. half_open, if not NULL, points to the connection
- * meanwhile.
- */
-PGconn *
-pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline, PGconn **half_open,
-			Failure *failure)
-{
-	const char **keywords = parameters(options, identity ? identity : options->user_options);
-	PGconn *conn = NULL;
-	int old;
-
-	failure->code = PQPOOL_OK;
-	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-	if (keywords)
-		conn = pqp_connect_start(keywords, keywords + options->nparams + 2);
-	free(keywords);
-	if (!conn)
-		pqp_failure_set(failure, PQPOOL_OUT_OF_MEMORY, "out of memory");
-	else
-	{
-		if (half_open)
-			*half_open = conn;
-		connect_through(conn, deadline, failure);
-		if (half_open)
-			*half_open = NULL;
-		if (failure->code != PQPOOL_OK)
-		{
-			PQfinish(conn);
-			conn = NULL;
-		}
-	}
-	(void) pthread_setcancelstate(old, NULL);
-	return conn;
 }
 
 /* Is it a proxy that does not know what to do with options? */
@@ -225,14 +57,14 @@ connect_slot(Slot *slot, int64_t deadline, Failure *failure)
 	PGconn *conn;
 
 	if (!pqp_identity(pool, identity, sizeof(identity), false))
-		return pqp_connect(&pool->options, NULL, deadline, &slot->half_open, failure);
-	conn = pqp_connect(&pool->options, identity, deadline, &slot->half_open, failure);
+		return pqp_connect(&pool->options, NULL, deadline, slot, failure);
+	conn = pqp_connect(&pool->options, identity, deadline, slot, failure);
 	if (conn || !is_proxy_refusal(failure))
 		return conn;
 	pthread_mutex_lock(&pool->lock);
 	pool->link.refused = true;
 	pthread_mutex_unlock(&pool->lock);
-	return pqp_connect(&pool->options, NULL, deadline, &slot->half_open, failure);
+	return pqp_connect(&pool->options, NULL, deadline, slot, failure);
 }
 
 /*

@@ -20,7 +20,8 @@
  * options says what each text means.
  *
  * Which startup options libpq would send on its own has no simple answer, for
- * they may come from the string, a service file or PGOPTIONS.  libpq is asked
+ * they may come from the string, a service file or PGOPTIONS; nor has whether
+ * there is a connect_timeout, or a setting of keepalives.  libpq is asked
  * with a connection that fails by intent before it reaches for the network;
  * see ask_libpq().
  *
@@ -48,6 +49,9 @@
 
 /* Bytes of a bad value that a message shows. */
 #define SHOWN_BYTES 60
+
+/* For each address, where the user says nothing. */
+#define CONNECT_TIMEOUT_MS 5000
 
 /* A value of sslmode that no libpq accepts. */
 #define NO_SUCH_SSLMODE "no-connection-wanted"
@@ -732,15 +736,24 @@ fill_options(Parse *parse, PoolOptions *out)
 
 /*---- what libpq would do ----*/
 
-static const char *
-find_value(const PQconninfoOption *options, const char *keyword)
+/* NULL: this libpq does not know it. */
+static const PQconninfoOption *
+find_option(const PQconninfoOption *options, const char *keyword)
 {
 	for (; options->keyword != NULL; options++)
 	{
 		if (strcmp(options->keyword, keyword) == 0)
-			return options->val;
+			return options;
 	}
 	return NULL;
+}
+
+static const char *
+find_value(const PQconninfoOption *options, const char *keyword)
+{
+	const PQconninfoOption *option = find_option(options, keyword);
+
+	return option != NULL ? option->val : NULL;
 }
 
 /* Without a pool_name.  No character is cut in two. */
@@ -811,20 +824,79 @@ ask_libpq(Parse *parse)
 	return options;
 }
 
+/*
+ * By libpq's rules: less than one second is no limit, and one is two, for
+ * libpq counts whole seconds.  What it would refuse at each attempt is refused
+ * here, once.
+ */
+static bool
+fill_connect_timeout(Parse *parse, PoolOptions *out, const char *value)
+{
+	int64_t seconds = 0;
+
+	out->connect_timeout_given = is_set(value);
+	if (!out->connect_timeout_given)
+	{
+		out->connect_timeout_ms = CONNECT_TIMEOUT_MS;
+		return true;
+	}
+	if (!read_count(value, &seconds) || seconds < INT32_MIN || seconds > INT32_MAX)
+		return fail(parse,
+					"invalid value \"%s\" for connect_timeout; allowed is a whole number of "
+					"seconds, 0 for no limit",
+					SHOWN(value));
+	if (seconds == 1)
+		seconds = 2;
+	out->connect_timeout_ms = seconds > 0 ? seconds * 1000 : 0;
+	return true;
+}
+
+/*
+ * Without these the kernel notices after two hours that an idle connection's
+ * server has gone.  What the user gave in any way stands, as does what his
+ * libpq does not know; Unix sockets do not mind.
+ *
+ * Not tcp_user_timeout, which would notice within seconds that a server does
+ * not answer: it also ends a connection whose server is alive, but has not read
+ * for so long what is sent to it, say a COPY that waits for another's row lock.
+ */
+static void
+fill_keepalives(PoolOptions *out, const PQconninfoOption *effective)
+{
+	static const char *const defaults[PQP_DEFAULTS_MAX][2] = {
+		{ "keepalives_idle", "30" },	 /* seconds */
+		{ "keepalives_interval", "10" }, /* seconds */
+		{ "keepalives_count", "3" },
+	};
+
+	for (int i = 0; i < PQP_DEFAULTS_MAX; i++)
+	{
+		const PQconninfoOption *option = find_option(effective, defaults[i][0]);
+
+		if (option == NULL || is_set(option->val))
+			continue;
+		out->default_keywords[out->ndefaults] = defaults[i][0];
+		out->default_values[out->ndefaults++] = defaults[i][1];
+	}
+}
+
 static bool
 fill_from_libpq(Parse *parse, PoolOptions *out)
 {
 	PQconninfoOption *effective = ask_libpq(parse);
 	const char *user_options;
+	bool ok;
 
 	if (effective == NULL)
 		return false;
 	if (out->name[0] == '\0')
 		name_pool(out, effective);
+	fill_keepalives(out, effective);
+	ok = fill_connect_timeout(parse, out, find_value(effective, "connect_timeout"));
 	user_options = find_value(effective, "options");
 	out->user_options = strdup(user_options != NULL ? user_options : "");
 	PQconninfoFree(effective);
-	return out->user_options != NULL || fail_memory(parse);
+	return ok && (out->user_options != NULL || fail_memory(parse));
 }
 
 /* "options" is the caller's to add; user_options holds what it was. */

@@ -22,6 +22,7 @@
 
 #define PQP_NAME_MAX 63	   /* bytes of a pool's name, PROTOCOL.md section 2 */
 #define PQP_SIZE_MAX 10000 /* largest pool_max_size */
+#define PQP_DEFAULTS_MAX 3 /* parameters of libpq's that we have defaults for */
 
 /* pool_reset: what happens to a connection between two holders. */
 typedef enum PqpReset
@@ -63,6 +64,21 @@ typedef struct PoolOptions
 	char **values;
 
 	/*
+	 * Likewise, what we set because he gave nothing, neither in the string nor
+	 * in a service file or the environment.  Constant strings.
+	 */
+	int ndefaults;
+	const char *default_keywords[PQP_DEFAULTS_MAX];
+	const char *default_values[PQP_DEFAULTS_MAX];
+
+	/*
+	 * connect_timeout as libpq would take it: from the string, a service file
+	 * or the environment.  It is for each address.  0: no limit.
+	 */
+	int64_t connect_timeout_ms;
+	bool connect_timeout_given; /* else it is the default, and gives way; see connect.c */
+
+	/*
 	 * The startup options that libpq would send on its own, from wherever it
 	 * takes them: the string, a service file, PGOPTIONS.  Never NULL.
 	 */
@@ -85,7 +101,7 @@ typedef struct PoolOptions
  *
  * True: *out is filled, pqp_options_free is due.  False: *out holds nothing
  * and errbuf says why: key, value, what is allowed.  Values of the pool's options are
- * quoted there, those of others (passwords) never by us.  Opens no connection.
+ * quoted there, and connect_timeout's; those of others (passwords) never by us.  Opens no connection.
  * Reads the environment: not while another thread calls setenv.
  */
 extern bool pqp_options_parse(const char *conninfo, PoolOptions *out, char *errbuf, size_t errlen);

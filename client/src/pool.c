@@ -30,8 +30,11 @@ void
 pqp_idle_add(Slot *slot)
 {
 	WaitQueue *queue = &slot->pool->queue;
-	Item *older = queue->newest;
+	Item *older;
 
+	/* what the fast path took is in the list yet, and must not become its own neighbour */
+	pqp_item_unlist(queue, &slot->item);
+	older = queue->newest;
 	/* one that comes back from a report is as old as before */
 	while (older && ((Slot *) older)->idle_since > slot->idle_since)
 		older = older->older;

@@ -119,7 +119,6 @@ pqp_item_unlist(WaitQueue *queue, Item *item)
 void
 pqp_item_list(WaitQueue *queue, Item *item, Item *older)
 {
-	pqp_item_unlist(queue, item);
 	item->older = older;
 	item->newer = older ? older->newer : queue->oldest;
 	if (item->newer)
