@@ -29,7 +29,7 @@ PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-
 endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
-staged = check check-unit check-client check-e2e check-asan check-tsan lint demo bench
+staged = check check-unit check-client check-e2e check-asan check-tsan soak fuzz lint demo bench
 standalone = $(staged) format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
@@ -56,7 +56,7 @@ ifneq ($(filter $(standalone),$(MAKECMDGOALS)),)
 # --- in a private copy (tests/lib/stage.sh) ---------------------------------------------------------------------------------
 
 # Values for the scripts go by environment: they may have blanks, and quotes of the shell's in them are the user's own business.
-export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS
+export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS SOAK_SECONDS SOAK_SEED FUZZ_SECONDS
 setup = bash tests/lib/setup.sh
 stage = bash tests/lib/stage.sh
 
@@ -80,6 +80,14 @@ check-tsan:
 	@$(setup) check
 	@$(stage) bash tests/lib/check.sh --sanitize=thread client
 
+soak:
+	@$(setup) check
+	@$(stage) bash tests/soak/soak.sh $(if $(SANITIZE),--sanitize=$(SANITIZE))
+
+fuzz:
+	@$(setup) fuzz
+	@$(stage) bash tests/fuzz/fuzz.sh
+
 lint:
 	@$(setup) check lint
 	@$(stage) bash tests/lib/lint.sh
@@ -88,9 +96,10 @@ demo:
 	@$(setup) demo
 	@$(stage) bash client/examples/demo.sh
 
+# The file is opened here, by the caller's rights: in the stage these are another's.
 bench:
-	@$(setup) check
-	@$(stage) bash tests/bench/bench.sh
+	@$(setup) check bench
+	@$(stage) bash tests/bench/bench.sh $(if $(BENCH_OUT),3> "$$BENCH_OUT")
 
 # --- in place ----------------------------------------------------------------------------------------------------------------
 
@@ -108,6 +117,9 @@ help:
 	@echo 'make check [TESTS=regex] [JOBS=n] [KEEP=1]                          all tests; KEEP=1 keeps the directory they ran in'
 	@echo 'make check-unit, check-client, check-e2e                            some of them'
 	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
+	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'
+	@echo 'make fuzz [FUZZ_SECONDS=60] [TESTS=regex]                           the parsers, with inputs that libFuzzer makes up'
+	@echo 'make bench [BENCH_ONLY=regex] [BENCH_OUT=file]                      how fast it is, beside others (tests/bench/README.md)'
 	@echo 'make lint, make format                                              style and static analysis; apply the style'
 	@echo 'make setup                                                          install what these need'
 endif

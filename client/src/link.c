@@ -527,8 +527,8 @@ add_counters(Text *text, const LinkReport *report)
 	add_field(text, "open_failures", report->open_failures);
 }
 
-/* Whole, or not at all; an empty histogram needs no key. */
-static void
+/* Whole, or not at all (false); an empty histogram needs no key. */
+static bool
 add_histogram(Text *text, const char *key, const int64_t *buckets)
 {
 	Text before = *text;
@@ -547,8 +547,10 @@ add_histogram(Text *text, const char *key, const int64_t *buckets)
 		add_char(text, ':');
 		add_number(text, buckets[i]);
 	}
-	if (text->full)
-		text_restore(text, &before);
+	if (!text->full)
+		return true;
+	text_restore(text, &before);
+	return false;
 }
 
 static void
@@ -633,10 +635,9 @@ pqp_link_format_report(char *buf, size_t size, const LinkReport *report)
 	if (text.full)
 		return text_finish(&text);
 
-	/* From here on all may be left out; the last first, as it finds no room. */
-	add_histogram(&text, "wait", report->wait);
-	add_histogram(&text, "hold", report->hold);
-	add_loans(&text, report);
+	/* From here on all may be left out, the last first: what comes behind something left out is not tried. */
+	if (add_histogram(&text, "wait", report->wait) && add_histogram(&text, "hold", report->hold))
+		add_loans(&text, report);
 	return text_finish(&text);
 }
 

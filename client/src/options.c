@@ -198,12 +198,22 @@ fail_libpq(Parse *parse, const char *message, const char *secret)
 
 	if (message == NULL)
 		return fail_memory(parse);
-	len = (int) strcspn(message, "\n");
+	len = (int) strlen(message);
+	while (len > 0 && message[len - 1] == '\n')
+		len--;
 	found = (secret != NULL && secret[0] != '\0') ? strstr(message, secret) : NULL;
 	if (found == NULL)
-		return fail(parse, "%.*s", len, message);
-	return fail(parse, "%.*s...%.*s", (int) (found - message), message,
-				(int) strcspn(found + strlen(secret), "\n"), found + strlen(secret));
+		fail(parse, "%.*s", len, message);
+	else
+		fail(parse, "%.*s...%.*s", (int) (found - message), message,
+			 (int) (message + len - found - strlen(secret)), found + strlen(secret));
+	/* it quotes single characters as they are; a message is one line */
+	for (char *p = parse->errbuf; parse->errlen > 0 && *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			*p = '?';
+	}
+	return false;
 }
 
 /*---- libpq's parameters ----*/
@@ -585,12 +595,26 @@ take_uri_query(Parse *parse, char *query)
 	return true;
 }
 
+/* libpq would quote the piece that is wrong, which may be a password. */
+static bool
+check_percents(Parse *parse, const char *uri)
+{
+	for (const char *p = strchr(uri, '%'); p != NULL; p = strchr(p + 1, '%'))
+	{
+		if (hex_digit(p[1]) < 0 || hex_digit(p[2]) < 0 || (p[1] == '0' && p[2] == '0'))
+			return fail(parse, "invalid percent-encoding in the URI");
+	}
+	return true;
+}
+
 static bool
 take_uri(Parse *parse, char *uri)
 {
 	char *query = find_query(uri);
 
 	if (query != NULL && !take_uri_query(parse, query))
+		return false;
+	if (!check_percents(parse, uri))
 		return false;
 	return give_to_libpq(parse, uri, uri);
 }

@@ -1,4 +1,5 @@
-# build.sh: how a staged run builds what it tests. Sourced by check.sh, lint.sh and the demo, inside a stage (see stage.sh).
+# build.sh: how a staged run builds what it tests. Sourced by check.sh, soak.sh, fuzz.sh, lint.sh and the demo, inside a stage
+# (see stage.sh).
 # shellcheck shell=bash
 #
 # Results, all below STAGE_WORK and known by these exported variables:
@@ -18,6 +19,17 @@ export CC CXX
 warnings=(-Wall -Wextra -Werror)
 # A thread or memory error shall end the test, with a readable stack.
 sanitizer_flags=()
+
+# use_sanitizers KINDS: build with the compiler's -fsanitize=KINDS from here on, and end at the first finding.
+use_sanitizers()
+{
+  local lib=$PWD/tests/lib
+  sanitizer_flags=("-fsanitize=$1" -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+  export LSAN_OPTIONS=suppressions=$lib/lsan.supp:print_suppressions=0
+  export UBSAN_OPTIONS=print_stacktrace=1:suppressions=$lib/ubsan.supp
+  export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$lib/tsan.supp
+}
 
 # step NAME COMMAND...: run a step of the build; silent and timed when it works, its whole output when it does not.
 step()
@@ -47,6 +59,16 @@ build_server()
   export PG_CONFIG
   PATH=$("$PG_CONFIG" --bindir):$PATH
   export PATH
+}
+
+# What PostgreSQL's test modules expect from the Makefiles they were made for.
+use_test_modules()
+{
+  local pgxs
+  pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")
+  export PERL5LIB=$PWD/tests/lib:${pgxs%/makefiles}/test/perl
+  export PG_REGRESS=${pgxs%/makefiles}/test/regress/pg_regress
+  export PG_TEST_PORT_DIR=$STAGE_WORK/ports PGPORT=65432
 }
 
 build_extension()
@@ -92,16 +114,22 @@ build_unit()
   done
 }
 
-# Users of the client library, compiled as its users would: by pkg-config.
-build_programs()
+# compile_user KIND SOURCE: a user of the client library, compiled as its users would: by pkg-config.
+compile_user()
 {
-  local source flags
+  local flags
   read -r -a flags <<< "$(PKG_CONFIG_PATH=$STAGE_PREFIX/lib/pkgconfig pkg-config --cflags --libs libpqpool)"
   flags+=(-I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -lpq "-Wl,-rpath,$STAGE_PREFIX/lib")
+  compile "$1" "$2" "${flags[@]}"
+}
+
+build_programs()
+{
+  local source
   for source in tests/client/*.c tests/client/*.cpp; do
-    compile client "$source" "${flags[@]}"
+    compile_user client "$source"
   done
   for source in tests/programs/*.c; do
-    compile programs "$source" "${flags[@]}"
+    compile_user programs "$source"
   done
 }

@@ -20,12 +20,7 @@ source tests/lib/build.sh
 
 case ${1-} in
   --sanitize=*)
-    sanitizer_flags=("-fsanitize=${1#*=}" -fno-sanitize-recover=all -fno-omit-frame-pointer)
-    lib=$PWD/tests/lib
-    export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
-    export LSAN_OPTIONS=suppressions=$lib/lsan.supp:print_suppressions=0
-    export UBSAN_OPTIONS=print_stacktrace=1:suppressions=$lib/ubsan.supp
-    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$lib/tsan.supp
+    use_sanitizers "${1#*=}"
     shift
     ;;
 esac
@@ -52,12 +47,7 @@ if [[ " $* " == *" client "* || " $* " == *" e2e "* ]]; then
   step "extension built" build_extension
   step "client library built" build_client
   step "programs built" build_programs
-
-  # What PostgreSQL's test modules expect from the Makefiles they were made for.
-  pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")
-  export PERL5LIB=$PWD/tests/lib:${pgxs%/makefiles}/test/perl
-  export PG_REGRESS=${pgxs%/makefiles}/test/regress/pg_regress
-  export PG_TEST_PORT_DIR=$STAGE_WORK/ports PGPORT=65432
+  use_test_modules
 fi
 
 status=0

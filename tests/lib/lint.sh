@@ -75,15 +75,16 @@ check_tidy()
 }
 
 # build_with COMPILER: the whole tree without a warning, each in a copy of its own.
+# In a subshell: it changes the directory.
 build_with()
-{
+(
   local copy=$STAGE_WORK/build-$1
   mkdir "$copy"
   tar -cf - . | tar -C "$copy" -xf -
   cd "$copy" || return 1
   make -j2 WERROR=1 CC="$1" PG_CONFIG="$PG_CONFIG" &&
     make -C client -j2 CC="$1" PG_CONFIG="$PG_CONFIG" CFLAGS="-O2 -g ${warnings[*]}"
-}
+)
 
 failed=0
 step "format" check_format || failed=1

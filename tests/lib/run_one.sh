@@ -1,7 +1,8 @@
 #!/bin/bash
 #
 # run_one.sh TEST: run one test for prove, named by its source file, under a time limit. Called by prove (check.sh), which
-# expects TAP. A test that takes longer than 300 s says so in its first comment: "timeout: SECONDS".
+# expects TAP, and by soak.sh. A test that takes longer than 300 s says so in its first comment: "timeout: SECONDS"; TEST_LIMIT
+# is stronger.
 
 set -euo pipefail
 
@@ -13,11 +14,13 @@ export TESTDIR TESTDATADIR=$TESTDIR/data TESTLOGDIR=$TESTDIR/log
 mkdir -p "$TESTDIR"
 
 limit=$(sed -n '1,40s/^[ /#]*\**[[:space:]]*timeout:[[:space:]]*\([0-9]*\).*/\1/p' "$test" | head -n 1)
+limit=${TEST_LIMIT:-$limit}
 run=(timeout --kill-after=10 "${limit:-300}")
 
 case $test in
   tests/unit/*.c) run+=("$STAGE_OUT/unit/$name") ;;
   tests/client/*.c | tests/client/*.cpp) run+=(perl tests/lib/with_server.pl "$test" "$STAGE_OUT/client/$name") ;;
+  tests/soak/*.c) run+=(perl tests/soak/soak.pl "$STAGE_OUT/soak/$name") ;;
   tests/t/*.pl) run+=(perl "$test") ;;
 esac
 
