@@ -112,8 +112,8 @@ judge_result(Call *call, const Loan *loan, const PGresult *result, bool good)
 
 	if (turbulent_since(loan->since))
 		situation |= TURBULENT;
-	/* the last words of a session that ends; the connection's end follows */
-	if (!good && sqlstate != NULL && strncmp(sqlstate, "57P", 3) == 0)
+	/* the last words of a session that ends; or none, and PQstatus may learn of the end later */
+	if (!good && (sqlstate == NULL || strncmp(sqlstate, "57P", 3) == 0))
 		lost = true;
 	snprintf(message, sizeof(message), "process %d of %s: %s%s", loan->pid, loan->application,
 			 PQresStatus(PQresultStatus(result)),
