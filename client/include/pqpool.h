@@ -562,8 +562,8 @@ PQPOOL_API int pqpool_initialize(const char *conninfo, pqpool_error *err);
 
 /*
  * Borrows a connection, bound to this thread: from the pool of the thread's
- * innermost scope; else from the default pool; else, if no pool is open, the
- * thread's own connection.
+ * innermost scope; else of the process's; else from the default pool; else, if
+ * no pool is open, the thread's own connection.
  *
  * From a pool: as pqpool_acquire(pool, -1, err).  Each call is a loan of its
  * own.
@@ -647,12 +647,31 @@ PQPOOL_API int pqpool_scope_enter_conninfo(pqpool_scope *scope, const char *conn
 										   pqpool_error *err);
 
 /*
+ * Enters a scope for all threads of the process, but those that are in one of
+ * their own.  Any thread may leave it.  Process-wide scopes nest, too: the one
+ * entered last is current; one that is left while another covers it goes when
+ * that is left.
+ *
+ * Does not block.  Returns as pqpool_scope_enter().
+ */
+PQPOOL_API int pqpool_scope_enter_process(pqpool_scope *scope, pqpool *pool, pqpool_error *err);
+
+/*
+ * The pool that pqpool_get_connection() would use in this thread, or NULL if
+ * that is none.  It is how a scope is handed to worker threads: pass this to
+ * them, and let each enter it, while the scope that it comes from is open.
+ * Never blocks.
+ */
+PQPOOL_API pqpool *pqpool_current(void);
+
+/*
  * Leaves a scope, and any inner ones that are still open, so that what was
  * current before it was entered is current again.
  *
  * Returns PQPOOL_OK; SCOPE_ORDER: inner scopes were still open (and have been
- * left with it), or it has been left before (nothing is done); WRONG_THREAD:
- * entered by another thread (nothing is done); BAD_ARGUMENT.
+ * left with it), or a process-wide one was covered (and goes later), or it has
+ * been left before (nothing is done); WRONG_THREAD: entered by another thread
+ * (nothing is done); BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_scope_leave(pqpool_scope *scope);
 
@@ -767,11 +786,11 @@ typedef enum pqpool_event_type
 	PQPOOL_EVENT_OPEN_FAILED, /* code, sqlstate, message: why; duration: of the attempt */
 	PQPOOL_EVENT_CLOSED,	  /* reason */
 	PQPOOL_EVENT_REFUSED,	  /* an acquire failed: code, sqlstate, message; duration: waited */
-	PQPOOL_EVENT_LEAKED,	  /* a loan is out for pool_leak_after, once for each; duration: so far; tid */
-	PQPOOL_EVENT_ABANDONED,	  /* a thread ended with a bound loan; tid */
-	PQPOOL_EVENT_LIMIT,		  /* how many connections the pool may hold changed to number */
-	PQPOOL_EVENT_ACQUIRED,	  /* duration: waited; only with trace */
-	PQPOOL_EVENT_RELEASED	  /* duration: held; only with trace */
+	PQPOOL_EVENT_LEAKED, /* a loan is out for pool_leak_after, once for each; duration: so far; tid */
+	PQPOOL_EVENT_ABANDONED, /* a thread ended with a bound loan; tid */
+	PQPOOL_EVENT_LIMIT,		/* how many connections the pool may hold changed to number */
+	PQPOOL_EVENT_ACQUIRED,	/* duration: waited; only with trace */
+	PQPOOL_EVENT_RELEASED	/* duration: held; only with trace */
 } pqpool_event_type;
 
 /* Valid during the call only. */
@@ -787,7 +806,8 @@ typedef struct pqpool_event
 	const char *pool;	 /* pqpool_name() */
 	const char *site;	 /* where it was acquired; NULL: not known */
 	const char *sqlstate;
-	const char *message; /* libpq's text at full length, or our own; "" if there is nothing to say */
+	const char
+		*message; /* libpq's text at full length, or our own; "" if there is nothing to say */
 } pqpool_event;
 
 typedef struct pqpool_hooks

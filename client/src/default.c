@@ -93,14 +93,16 @@ pqpool_close_pool(void)
 	return PQPOOL_OK;
 }
 
-/* The default pool with a reference, or NULL. */
+/* What is current where the thread itself says nothing: with a reference, or NULL. */
 static Pool *
-default_pool(void)
+common_pool(void)
 {
 	Pool *pool;
 
 	pthread_mutex_lock(&home.lock);
-	pool = home.pool;
+	pool = pqp_process_pool();
+	if (!pool)
+		pool = home.pool;
 	if (pool)
 		pqp_ref(pool);
 	pthread_mutex_unlock(&home.lock);
@@ -280,12 +282,28 @@ pqpool_get_connection_at(pqpool_error *err, const char *site)
 	}
 	if (thread->depth > 0)
 		return pqp_scope_get(thread, site, err);
-	pool = default_pool();
+	pool = common_pool();
 	if (!pool)
 		return own_get(thread, err);
 	conn = pqp_acquire(pool, -1, true, site, err);
 	pqp_unref(pool);
 	return conn;
+}
+
+pqpool *
+pqpool_current(void)
+{
+	Thread *thread;
+	Pool *pool;
+
+	pqp_after_fork();
+	thread = pqp_thread_if_any();
+	if (thread && thread->depth > 0)
+		return thread->scopes[thread->depth - 1].pool;
+	pool = common_pool();
+	if (pool)
+		pqp_unref(pool);
+	return pool;
 }
 
 PGconn *

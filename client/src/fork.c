@@ -264,6 +264,7 @@ clean_up(void)
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
 		empty(pool);
 	pqp_registry_unlock();
+	pqp_process_forked();
 	clean_survivor();
 	bury_closed();
 }

@@ -422,6 +422,13 @@ extern Thread *pqp_thread(void); /* NULL: out of memory */
 extern Thread *pqp_thread_if_any(void);
 
 
+/* process.c: scopes for all threads */
+#define PQP_PROCESS_SCOPE UINT32_MAX /* pqpool_scope.depth of such a one */
+extern int pqp_process_enter(pqpool_scope *scope, Pool *pool, pqpool_error *err);
+extern int pqp_process_leave(pqpool_scope *scope);
+extern Pool *pqp_process_pool(void); /* default lock held */
+extern void pqp_process_forked(void);
+
 /* default.c, scope.c */
 extern void pqp_default_lock(void);
 extern void pqp_default_unlock(void);

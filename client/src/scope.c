@@ -98,6 +98,25 @@ pqpool_scope_enter(pqpool_scope *scope, pqpool *pool, pqpool_error *err)
 }
 
 int
+pqpool_scope_enter_process(pqpool_scope *scope, pqpool *pool, pqpool_error *err)
+{
+	int code;
+
+	pqp_after_fork();
+	if (!scope)
+		return pqp_error_set(err, PQPOOL_BAD_ARGUMENT, "no scope was given");
+	*scope = (pqpool_scope){ 0 };
+	if (!pool)
+		return pqp_error_set(err, PQPOOL_BAD_ARGUMENT, "no pool was given");
+	if (!ref_if_open(pool))
+		return pqp_error_set(err, PQPOOL_CLOSED, "pool \"%s\" is closed", pool->options.name);
+	code = pqp_process_enter(scope, pool, err);
+	if (code != PQPOOL_OK)
+		pqp_unref(pool);
+	return code;
+}
+
+int
 pqpool_scope_enter_conninfo(pqpool_scope *scope, const char *conninfo, pqpool_error *err)
 {
 	pqpool_error mine;
@@ -151,6 +170,8 @@ pqpool_scope_leave(pqpool_scope *scope)
 		return PQPOOL_BAD_ARGUMENT;
 	if (scope->serial == 0)
 		return PQPOOL_SCOPE_ORDER;
+	if (scope->depth == PQP_PROCESS_SCOPE)
+		return pqp_process_leave(scope);
 	if (!thread || scope->serial >> 32 != (thread->serial & UINT32_MAX))
 		return PQPOOL_WRONG_THREAD;
 	if (scope->depth >= thread->depth || thread->scopes[scope->depth].serial != scope->serial)
