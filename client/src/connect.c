@@ -74,7 +74,8 @@ typedef struct Attempt
 	const PoolOptions *options;
 	const char *startup; /* "options" to send; "": none */
 	Slot *slot;			 /* NULL: nobody else looks at it */
-	int64_t deadline;	 /* us: of all of it */
+	Nascent *nascent;
+	int64_t deadline; /* us: of all of it */
 	Failure *failure;
 
 	Lists lists;	 /* n == 0: as the user has it */
@@ -620,18 +621,16 @@ connect_once(Attempt *attempt)
 		pqp_failure_set(attempt->failure, PQPOOL_OUT_OF_MEMORY, "out of memory");
 		return NULL;
 	}
-	if (attempt->slot)
-		attempt->slot->half_open = conn;
+	pqp_nascent(attempt->nascent, conn);
 	receiver = PQsetNoticeReceiver(conn, ignore_notice, NULL);
 	/* else the SQLSTATE of a refusal is not to be had */
 	(void) PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
 	connected = poll_connect(attempt, conn);
 	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
 	PQsetNoticeReceiver(conn, receiver, NULL);
-	if (attempt->slot)
-		attempt->slot->half_open = NULL;
 	if (connected)
 		return conn;
+	pqp_nascent(attempt->nascent, NULL);
 	PQfinish(conn);
 	return NULL;
 }
@@ -665,11 +664,12 @@ end_progress(Slot *slot)
  */
 PGconn *
 pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline, Slot *slot,
-			Failure *failure)
+			Nascent *nascent, Failure *failure)
 {
 	Attempt attempt = { .options = options,
 						.startup = identity ? identity : options->user_options,
 						.slot = slot,
+						.nascent = nascent,
 						.deadline = deadline,
 						.failure = failure };
 	PGconn *conn;

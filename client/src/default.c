@@ -176,8 +176,8 @@ own_open(Thread *thread, pqpool_error *err)
 		free(slot);
 		return false;
 	}
-	slot->conn =
-		pqp_connect(&thread->own_options, NULL, own_deadline(&thread->own_options), NULL, &failure);
+	slot->conn = pqp_connect(&thread->own_options, NULL, own_deadline(&thread->own_options), NULL,
+							 &slot->nascent, &failure);
 	if (!slot->conn)
 	{
 		(void) pqp_error_set(err, failure.code, "this thread's own connection: %s",
@@ -192,6 +192,7 @@ own_open(Thread *thread, pqpool_error *err)
 	slot->own_thread = thread->serial;
 	slot->alive_at = slot->idle_since = pqp_now();
 	pqp_lost(pqp_lookup_add(slot));
+	pqp_nascent(&slot->nascent, NULL);
 	thread->own = slot;
 	return true;
 }
@@ -328,6 +329,12 @@ void
 pqp_default_unlock(void)
 {
 	pthread_mutex_unlock(&home.lock);
+}
+
+void
+pqp_default_renew(void)
+{
+	home.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
 }
 
 /* Whoever was opening the pool, or waiting for that, is not here. */

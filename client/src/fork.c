@@ -6,12 +6,18 @@
  * Around fork() all locks are held, so that the child finds everything in
  * order, except that all other threads are gone in mid-work.  In the child
  *
- *	at once (pqp_forked)	the inherited sockets are replaced by /dev/null, so that nothing the
- *							child does reaches the parent's sessions, nor keeps them alive;
+ *	at once (forked)	the inherited sockets are replaced by /dev/null, so that nothing the
+ *						child does reaches the parent's sessions, nor keeps them alive;
  *	at its first call (pqp_after_fork)	each pool is emptied, and gets a new id.
  *
  * Why in two steps: right after a fork only simple system calls are safe; and a
  * child that goes on to exec needs no more.
+ *
+ * A child made by _Fork() or clone() runs no handler.  It is noticed at its
+ * first call, by a page that the kernel wipes in any child, and both steps are
+ * done then.  Another thread may have held a lock or been in the middle of a
+ * change when it was made: locks are made anew, and nothing is followed that
+ * could be in disorder but lists, which are always linked from one end.
  *
  * PGconns that another thread was working on, or that are lent, are not freed:
  * their insides may be in disorder, or somebody may look at them.  They are
@@ -22,9 +28,9 @@
  * the one that libpq comes with (PQregisterThreadLock).  The program's fork
  * waits for such a look-up at most.
  *
- * Accepted: a knock or a thread's own connection that was being opened by
- * another thread at that moment keeps its socket in the child.  A child made by
- * _Fork() or clone() is not noticed.
+ * Accepted: after _Fork() or clone() that lock, like malloc's, is as it was.
+ * Between libpq's making of a socket and our next look at it, which takes no
+ * time but for name look-ups, a child inherits it unseen.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,16 +39,62 @@
 #include "internal.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-static atomic_bool pending; /* a fork happened, and nobody has cleaned up yet */
-static pthread_mutex_t cleaning = PTHREAD_MUTEX_INITIALIZER;
+/* What the page says.  The kernel makes it PAGE_WIPED, or where it cannot, the handler. */
+enum
+{
+	PAGE_WIPED,
+	PAGE_CLEANING, /* by somebody else: wait */
+	PAGE_CLEAN = PQP_PAGE_CLEAN,
+};
+
+static _Atomic uint32_t no_page = PAGE_CLEAN;
+static _Atomic uint32_t *page = &no_page;
+const _Atomic uint32_t *pqp_fork_page = &no_page;
+
+static bool handled;	 /* the handler has run, and nobody has cleaned up yet */
 static Thread *survivor; /* the thread that forked */
 static Slot *inherited;	 /* all slots that were in the lookup table */
 static int dev_null = -1;
 static pgthreadlock_t libpq_lock; /* 1: take, 0: give back */
+
+/* Connections that are being made, a leaf lock around them. */
+static struct
+{
+	pthread_mutex_t lock;
+	Nascent *first;
+} nascents = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* It has this connection now; NULL: it has none any more. */
+void
+pqp_nascent(Nascent *nascent, PGconn *conn)
+{
+	pthread_mutex_lock(&nascents.lock);
+	if (conn && !nascent->conn)
+	{
+		nascent->previous = NULL;
+		nascent->next = nascents.first;
+		if (nascent->next)
+			nascent->next->previous = nascent;
+		nascents.first = nascent;
+	}
+	else if (!conn && nascent->conn)
+	{
+		if (nascent->previous)
+			nascent->previous->next = nascent->next;
+		else
+			nascents.first = nascent->next;
+		if (nascent->next)
+			nascent->next->previous = nascent->previous;
+	}
+	nascent->conn = conn;
+	pthread_mutex_unlock(&nascents.lock);
+}
 
 static void
 before(void)
@@ -54,6 +106,7 @@ before(void)
 		pthread_mutex_lock(&pool->lock);
 	pqp_helper_lock();
 	pqp_keeper_lock();
+	pthread_mutex_lock(&nascents.lock);
 	libpq_lock(1);
 }
 
@@ -61,6 +114,7 @@ static void
 unlock_all(void)
 {
 	libpq_lock(0);
+	pthread_mutex_unlock(&nascents.lock);
 	pqp_keeper_unlock();
 	pqp_helper_unlock();
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
@@ -83,21 +137,24 @@ cut(PGconn *conn)
 		(void) dup3(dev_null, sock, O_CLOEXEC);
 }
 
+/* The first step: the parent's sessions are out of reach. */
 static void
-forked(void)
+cut_all(void)
 {
-	if (!atomic_load(&pending))
+	if (!handled)
 		inherited = NULL;
 	survivor = pqp_thread_if_any();
 	pqp_lookup_take_all(&inherited);
 	for (Slot *slot = inherited; slot; slot = slot->chain)
 		cut(slot->conn);
+	for (Nascent *nascent = nascents.first; nascent; nascent = nascent->next)
+		cut(nascent->conn);
+	nascents.first = NULL;
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
 		for (int i = 0; i < pool->nslots; i++)
 		{
 			Slot *slot = pqp_slot(pool, i);
 
-			cut(slot->half_open);
 			if (slot->end_fd > 0)
 				(void) close(slot->end_fd);
 			slot->end_fd = 0;
@@ -105,8 +162,48 @@ forked(void)
 	pqp_default_forked();
 	pqp_helper_forked();
 	pqp_keeper_forked();
-	atomic_store(&pending, true);
+	handled = true;
+	atomic_store(page, PAGE_WIPED);
+}
+
+static void
+forked(void)
+{
+	cut_all();
 	unlock_all();
+}
+
+/* The same where no handler has run. */
+static void
+forked_unnoticed(void)
+{
+	pqp_default_renew();
+	pqp_registry_renew();
+	pqp_lookup_renew();
+	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
+		pool->lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	pqp_helper_renew();
+	pqp_keeper_renew();
+	nascents.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	cut_all();
+}
+
+static void
+make_page(void)
+{
+	void *map =
+		mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return;
+	if (madvise(map, sizeof(*page), MADV_WIPEONFORK) != 0)
+	{
+		(void) munmap(map, sizeof(*page));
+		return;
+	}
+	page = map;
+	atomic_store(page, PAGE_CLEAN);
+	pqp_fork_page = page;
 }
 
 __attribute__((constructor)) static void
@@ -116,6 +213,7 @@ watch_forks(void)
 	libpq_lock = PQregisterThreadLock(NULL);
 	PQregisterThreadLock(libpq_lock);
 	dev_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	make_page();
 	(void) pthread_atfork(before, unlock_all, forked);
 }
 
@@ -155,7 +253,7 @@ finish_quiet(Slot *slots, int n)
 	for (int i = 0; i < n; i++)
 		if (slots[i].conn && is_quiet(&slots[i]))
 			PQfinish(slots[i].conn);
-		else if (slots[i].conn || slots[i].half_open)
+		else if (slots[i].conn || slots[i].nascent.conn)
 			all = false;
 	return all;
 }
@@ -269,19 +367,25 @@ clean_up(void)
 	bury_closed();
 }
 
-/* Every public function that looks at anything calls this first. */
 void
-pqp_after_fork(void)
+pqp_after_fork_slowly(void)
 {
-	if (!atomic_load_explicit(&pending, memory_order_relaxed))
-		return;
-	pthread_mutex_lock(&cleaning);
-	if (atomic_load(&pending))
+	uint32_t wiped = PAGE_WIPED;
+
+	if (!atomic_compare_exchange_strong(page, &wiped, PAGE_CLEANING))
 	{
-		clean_up();
-		atomic_store(&pending, false);
-		if (!pqp_registry_is_empty())
-			(void) pqp_keeper_ensure();
+		while (atomic_load(page) == PAGE_CLEANING)
+			(void) sched_yield();
+		return;
 	}
-	pthread_mutex_unlock(&cleaning);
+	if (!handled)
+	{
+		forked_unnoticed();
+		atomic_store(page, PAGE_CLEANING);
+	}
+	clean_up();
+	handled = false;
+	atomic_store(page, PAGE_CLEAN);
+	if (!pqp_registry_is_empty())
+		(void) pqp_keeper_ensure();
 }

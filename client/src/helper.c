@@ -181,6 +181,12 @@ pqp_helper_unlock(void)
 	pthread_mutex_unlock(&helpers.lock);
 }
 
+void
+pqp_helper_renew(void)
+{
+	helpers.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+}
+
 /* No threads here, and what they were to do is the parent's business. */
 void
 pqp_helper_forked(void)

@@ -95,6 +95,13 @@ struct Task
 	void (*run)(Task *task); /* not for TASK_CLOSE */
 };
 
+/* A connection that is in no table yet: fork.c, whose lock it takes to touch it. */
+typedef struct Nascent
+{
+	PGconn *conn; /* NULL: none */
+	struct Nascent *next, *previous;
+} Nascent;
+
 typedef enum SlotState
 {
 	SLOT_EMPTY,
@@ -134,7 +141,7 @@ struct Slot
 	uint64_t serial;	  /* of the connection, never reused; lock and owner */
 	Slot *chain;		  /* lookup shard lock: next with the same hash */
 	bool in_table;		  /* lookup shard lock */
-	PGconn *half_open;	  /* being connected; for fork.c */
+	Nascent nascent;	  /* being connected */
 	const char *progress; /* pool's lock: while it is, what it waits for; its opener's */
 	_Atomic int end_fd;	  /* duplicate of the socket of a finished conn; for fork.c */
 
@@ -399,6 +406,7 @@ extern bool pqp_registry_sweep(int64_t now, int64_t *next);
 extern int pqp_registry_visit(Pool ***pools, int *capacity);
 extern void pqp_registry_lock(void);
 extern void pqp_registry_unlock(void);
+extern void pqp_registry_renew(void);	 /* in a child: nobody has the lock */
 extern bool pqp_registry_is_empty(void); /* lock held */
 extern Pool *pqp_registry_first(void);	 /* lock held */
 
@@ -411,6 +419,7 @@ extern PGconn *pqp_connect_start(const char *const *keywords, const char *const 
 extern void pqp_finish(PGconn *conn);
 extern void pqp_lookup_lock_all(void);
 extern void pqp_lookup_unlock_all(void);
+extern void pqp_lookup_renew(void);
 extern void pqp_lookup_take_all(Slot **chain); /* all locked */
 
 /* stats.c: no lock needed */
@@ -432,6 +441,7 @@ extern void pqp_process_forked(void);
 /* default.c, scope.c */
 extern void pqp_default_lock(void);
 extern void pqp_default_unlock(void);
+extern void pqp_default_renew(void);
 extern void pqp_default_forked(void); /* in the child, locked */
 extern PGconn *pqp_scope_get(Thread *thread, const char *site, pqpool_error *err);
 extern void pqp_scope_unwind(Thread *thread, uint32_t depth);
@@ -506,7 +516,7 @@ extern void pqp_abandon(Thread *thread);
 
 /* connect.c: one connection by libpq.  No lock held, unless said otherwise. */
 extern PGconn *pqp_connect(const PoolOptions *options, const char *identity, int64_t deadline,
-						   Slot *slot, Failure *failure);
+						   Slot *slot, Nascent *nascent, Failure *failure);
 extern int64_t pqp_open_deadline(const PoolOptions *options);
 extern void pqp_opening_waits(const Pool *pool, Failure *failure); /* lock held */
 
@@ -561,12 +571,29 @@ extern bool pqp_keeper_running(void);
 extern void pqp_keeper_kick(void);
 extern void pqp_helper_lock(void);
 extern void pqp_helper_unlock(void);
+extern void pqp_helper_renew(void);
 extern void pqp_helper_forked(void); /* in the child, locked */
 extern void pqp_keeper_lock(void);
 extern void pqp_keeper_unlock(void);
+extern void pqp_keeper_renew(void);
 extern void pqp_keeper_forked(void); /* in the child, locked */
 
 /* fork.c */
-extern void pqp_after_fork(void);
+extern void pqp_nascent(Nascent *nascent, PGconn *conn);
+#define PQP_PAGE_CLEAN 2
+extern const _Atomic uint32_t *pqp_fork_page;
+extern void pqp_after_fork_slowly(void);
+
+/*
+ * Every public function that looks at anything calls this first.  The page is
+ * wiped by the kernel in any child, however made.
+ */
+static inline void
+pqp_after_fork(void)
+{
+	if (__builtin_expect(
+			atomic_load_explicit(pqp_fork_page, memory_order_acquire) != PQP_PAGE_CLEAN, 0))
+		pqp_after_fork_slowly();
+}
 
 #endif /* PQP_INTERNAL_H */

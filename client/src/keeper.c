@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define LOOK_US 10000000
+#define SUSPENDED_US 1000000
 #define RESETS 256 /* of a pool, waited for at once */
 
 static struct
@@ -132,6 +133,34 @@ look_at_idle(Pool *pool)
 		pqp_pump(pool, &work, now);
 		pqp_unlock(pool, &work);
 	}
+}
+
+/*
+ * The machine was suspended if CLOCK_BOOTTIME has gone on without
+ * CLOCK_MONOTONIC.  Servers and what lies between have had time to forget us.
+ * Accepted: whoever acquires before the keeper has woken up is not warned.
+ */
+static bool
+was_suspended(void)
+{
+	static int64_t offset;
+	int64_t now = pqp_boottime() - pqp_now();
+	bool suspended = offset != 0 && now - offset > SUSPENDED_US;
+
+	if (offset == 0 || suspended)
+		offset = now;
+	return suspended;
+}
+
+static void
+suspect_all(Pool *pool)
+{
+	Work work = { 0 };
+
+	pthread_mutex_lock(&pool->lock);
+	pqp_server_ended(pool, &work, pqp_now());
+	work.kick = false; /* it is us */
+	pqp_unlock(pool, &work);
 }
 
 /*
@@ -371,12 +400,16 @@ wait_and_run(Round *round, Pool **pools, int npools)
 static void
 run_round(Round *round, Pool **pools, int npools)
 {
+	bool suspended = was_suspended();
+
 	round->n = 0;
 	round->blind = false;
 	for (int i = 0; i < npools; i++)
 	{
 		bool knock, bye;
 
+		if (suspended)
+			suspect_all(pools[i]);
 		look_at_idle(pools[i]);
 		round->due = earlier(round->due, tell_leaks(pools[i], pqp_now()));
 		round->due = earlier(round->due, pqp_requests_expire(pools[i], pqp_now()));
@@ -489,6 +522,12 @@ void
 pqp_keeper_unlock(void)
 {
 	pthread_mutex_unlock(&keeper.lock);
+}
+
+void
+pqp_keeper_renew(void)
+{
+	keeper.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
 }
 
 /* The descriptor is shared with the parent's. */

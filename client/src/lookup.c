@@ -144,6 +144,14 @@ pqp_lookup_unlock_all(void)
 		pthread_mutex_unlock(&shards[i].lock);
 }
 
+void
+pqp_lookup_renew(void)
+{
+	for (int i = 0; i < SHARDS; i++)
+		shards[i].lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	quarantine.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+}
+
 /* Empty the table onto a chain. */
 void
 pqp_lookup_take_all(Slot **chain)

@@ -57,14 +57,14 @@ connect_slot(Slot *slot, int64_t deadline, Failure *failure)
 	PGconn *conn;
 
 	if (!pqp_identity(pool, identity, sizeof(identity), false))
-		return pqp_connect(&pool->options, NULL, deadline, slot, failure);
-	conn = pqp_connect(&pool->options, identity, deadline, slot, failure);
+		return pqp_connect(&pool->options, NULL, deadline, slot, &slot->nascent, failure);
+	conn = pqp_connect(&pool->options, identity, deadline, slot, &slot->nascent, failure);
 	if (conn || !is_proxy_refusal(failure))
 		return conn;
 	pthread_mutex_lock(&pool->lock);
 	pool->link.refused = true;
 	pthread_mutex_unlock(&pool->lock);
-	return pqp_connect(&pool->options, NULL, deadline, slot, failure);
+	return pqp_connect(&pool->options, NULL, deadline, slot, &slot->nascent, failure);
 }
 
 /*
@@ -175,6 +175,7 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 									 .backend_pid = slot->backend_pid,
 									 .duration_us = took });
 	stale = pqp_lookup_add(slot);
+	pqp_nascent(&slot->nascent, NULL);
 	pqp_lost(stale);
 
 	pthread_mutex_lock(&pool->lock);
@@ -217,6 +218,7 @@ pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower)
 	if (conn && !pqp_hook_configure(slot->pool, conn, &failure))
 	{
 		pqp_hook_close(slot->pool, conn);
+		pqp_nascent(&slot->nascent, NULL);
 		PQfinish(conn);
 		conn = NULL;
 	}

@@ -37,6 +37,12 @@ pqp_registry_unlock(void)
 	pthread_mutex_unlock(&lock);
 }
 
+void
+pqp_registry_renew(void)
+{
+	lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+}
+
 bool
 pqp_registry_is_empty(void)
 {

@@ -304,6 +304,7 @@ typedef struct Knock
 	Task task;	/* must be first */
 	Pool *pool; /* with a reference */
 	bool bye;
+	Nascent nascent;
 } Knock;
 
 static bool
@@ -375,12 +376,14 @@ knock_task(Task *task)
 	if (pqp_identity(pool, identity, sizeof(identity), true))
 	{
 		Failure failure;
-		PGconn *conn = pqp_connect(&pool->options, identity,
-								   pqp_deadline(pqp_now(), KNOCK_CONNECT_MS), NULL, &failure);
+		PGconn *conn =
+			pqp_connect(&pool->options, identity, pqp_deadline(pqp_now(), KNOCK_CONNECT_MS), NULL,
+						&knock->nascent, &failure);
 
 		if (conn)
 		{
 			knock_on(pool, conn, serial, began, knock->bye);
+			pqp_nascent(&knock->nascent, NULL);
 			pqp_finish(conn);
 		}
 	}

@@ -8,8 +8,14 @@
  *
  *-------------------------------------------------------------------------
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* _Fork */
+#endif
+
 #include "client.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /*
@@ -48,6 +54,21 @@ static pqpool *pool;
 static PGconn *lent; /* a loan of the parent's */
 static char parent_id[64];
 
+static pid_t
+clone_like_fork(void)
+{
+	return (pid_t) syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+/* The other two run no handlers of pthread_atfork. */
+static const struct
+{
+	pid_t (*call)(void);
+	const char *name;
+} ways[] = { { fork, "fork" }, { _Fork, "_Fork" }, { clone_like_fork, "clone" } };
+
+static pid_t (*make_child)(void) = fork;
+
 /* The exit status of a child that runs this. */
 static int
 in_child(int (*body)(void))
@@ -56,7 +77,7 @@ in_child(int (*body)(void))
 	int status = -1;
 
 	fflush(stdout);
-	pid = fork();
+	pid = make_child();
 	if (pid == 0)
 	{
 		is_child = true;
@@ -167,7 +188,7 @@ has_threads(void)
 }
 
 static void
-test_children(void)
+test_children(const char *way)
 {
 	static const struct
 	{
@@ -204,7 +225,7 @@ test_children(void)
 
 		if (UNDER_SANITIZER && cases[i].body == has_threads)
 			continue;
-		is_int(in_child(cases[i].body), 0, "a child %s", cases[i].what);
+		is_int(in_child(cases[i].body), 0, "%s: a child %s", way, cases[i].what);
 		is_int(query_int(lent, "SELECT count(*) FROM parents"), 0,
 			   "... and the parent's loan is in its transaction still");
 		for (int k = 0; k < 2; k++)
@@ -320,7 +341,12 @@ test_default_pool(void)
 int
 main(void)
 {
-	test_children();
+	for (int i = 0; i < (UNDER_SANITIZER ? 1 : countof(ways)); i++)
+	{
+		make_child = ways[i].call;
+		test_children(ways[i].name);
+	}
+	make_child = fork;
 	test_fork_in_the_midst();
 	test_default_pool();
 	return done_testing();

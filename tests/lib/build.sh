@@ -31,7 +31,8 @@ use_sanitizers()
   export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$lib/tsan.supp
 }
 
-# step NAME COMMAND...: run a step of the build; silent and timed when it works, its whole output when it does not.
+# step NAME COMMAND...: run a step of the build; silent and timed when it works, its whole output when it does not. A function
+# that is run in this way has to end itself when a command of it fails: bash does not, in a condition.
 step()
 {
   local start=$SECONDS name=$1 log
@@ -73,16 +74,16 @@ use_test_modules()
 
 build_extension()
 {
-  make -j2 WERROR=1 PG_CONFIG="$PG_CONFIG"
-  make install PG_CONFIG="$PG_CONFIG"
+  make -j2 WERROR=1 PG_CONFIG="$PG_CONFIG" &&
+    make install PG_CONFIG="$PG_CONFIG"
 }
 
 build_client()
 {
   local flags=(PG_CONFIG="$PG_CONFIG" CC="$CC" CFLAGS="-O2 -g ${warnings[*]} ${sanitizer_flags[*]}"
     LDFLAGS="${sanitizer_flags[*]}" prefix="$STAGE_PREFIX")
-  make -C client -j2 "${flags[@]}"
-  make -C client "${flags[@]}" install
+  make -C client -j2 "${flags[@]}" &&
+    make -C client "${flags[@]}" install
 }
 
 # compile KIND SOURCE FLAG...: SOURCE to STAGE_OUT/KIND/NAME. C++ is the oldest that the client library's header takes; a test
@@ -110,7 +111,7 @@ build_unit()
   libdir=$("$PG_CONFIG" --libdir)
   for source in tests/unit/*.c; do
     compile unit "$source" -Iextension -Iclient/include -Iclient/src \
-      -I"$("$PG_CONFIG" --includedir)" -L"$libdir" "-Wl,-rpath,$libdir"
+      -I"$("$PG_CONFIG" --includedir)" -L"$libdir" "-Wl,-rpath,$libdir" || return
   done
 }
 
@@ -127,9 +128,9 @@ build_programs()
 {
   local source
   for source in tests/client/*.c tests/client/*.cpp; do
-    compile_user client "$source"
+    compile_user client "$source" || return
   done
   for source in tests/programs/*.c; do
-    compile_user programs "$source"
+    compile_user programs "$source" || return
   done
 }
