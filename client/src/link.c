@@ -527,16 +527,16 @@ add_counters(Text *text, const LinkReport *report)
 	add_field(text, "open_failures", report->open_failures);
 }
 
-/* Whole, or not at all (false); an empty histogram needs no key. */
+/* Whole, or not at all (false); if all are 0, no key is needed. */
 static bool
-add_histogram(Text *text, const char *key, const int64_t *buckets)
+add_counts(Text *text, const char *key, const int64_t *counts, int n)
 {
 	Text before = *text;
 	bool any = false;
 
-	for (int i = 0; i < PQP_BUCKETS; i++)
+	for (int i = 0; i < n; i++)
 	{
-		if (buckets[i] <= 0)
+		if (counts[i] <= 0)
 			continue;
 		if (any)
 			add_char(text, ',');
@@ -545,7 +545,7 @@ add_histogram(Text *text, const char *key, const int64_t *buckets)
 		any = true;
 		add_number(text, i);
 		add_char(text, ':');
-		add_number(text, buckets[i]);
+		add_number(text, counts[i]);
 	}
 	if (!text->full)
 		return true;
@@ -596,8 +596,8 @@ add_loan(Text *text, const LinkLoan *loan)
 	add_escaped(text, site, site_len);
 }
 
-/* As many as fit, from the oldest on. */
-static void
+/* As many as fit, from the oldest on; false: not all. */
+static bool
 add_loans(Text *text, const LinkReport *report)
 {
 	for (int i = 0; i < report->nloans && i < PQP_REPORT_LOANS; i++)
@@ -612,9 +612,34 @@ add_loans(Text *text, const LinkReport *report)
 		if (text->full)
 		{
 			text_restore(text, &before);
-			return;
+			return false;
 		}
 	}
+	return true;
+}
+
+/* All or none; what is 0 needs no key. */
+static bool
+add_more(Text *text, const LinkReport *report)
+{
+	const struct
+	{
+		const char *key;
+		int64_t n;
+	} counters[] = { { "found_dead", report->found_dead },
+					 { "discarded", report->discarded },
+					 { "resets", report->resets },
+					 { "abandoned", report->abandoned },
+					 { "finished", report->finished } };
+	Text before = *text;
+
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		if (counters[i].n > 0)
+			add_field(text, counters[i].key, counters[i].n);
+	if (!text->full)
+		return true;
+	text_restore(text, &before);
+	return false;
 }
 
 int
@@ -636,8 +661,10 @@ pqp_link_format_report(char *buf, size_t size, const LinkReport *report)
 		return text_finish(&text);
 
 	/* From here on all may be left out, the last first: what comes behind something left out is not tried. */
-	if (add_histogram(&text, "wait", report->wait) && add_histogram(&text, "hold", report->hold))
-		add_loans(&text, report);
+	if (add_counts(&text, "wait", report->wait, PQP_BUCKETS) &&
+		add_counts(&text, "hold", report->hold, PQP_BUCKETS) && add_loans(&text, report) &&
+		add_more(&text, report) && add_counts(&text, "errors", report->errors, PQP_REPORT_ERRORS))
+		(void) add_counts(&text, "closed_by", report->closed_by, PQP_REPORT_REASONS);
 	return text_finish(&text);
 }
 

@@ -21,6 +21,8 @@
 #define PQP_REPORT_BYTES 2048 /* longest report, without its '\0' */
 #define PQP_BUCKETS 32		  /* of a histogram, log2 of microseconds */
 #define PQP_REPORT_LOANS 8	  /* most loans in a report */
+#define PQP_REPORT_ERRORS 48  /* codes, from 0 */
+#define PQP_REPORT_REASONS 16 /* reasons, from 0 */
 #define PQP_THREAD_BYTES 23	  /* longest thread id in a report, decoded */
 #define PQP_SITE_BYTES 63	  /* longest call site in a report, decoded */
 #define PQP_INC_SIZE 64		  /* an incarnation and its '\0' */
@@ -90,6 +92,13 @@ typedef struct LinkReport
 	int64_t opened;
 	int64_t closed;
 	int64_t open_failures;
+	int64_t found_dead;
+	int64_t discarded;
+	int64_t resets;
+	int64_t abandoned;
+	int64_t finished;
+	int64_t errors[PQP_REPORT_ERRORS];	   /* by code */
+	int64_t closed_by[PQP_REPORT_REASONS]; /* by reason */
 	int64_t wait[PQP_BUCKETS];
 	int64_t hold[PQP_BUCKETS];
 
@@ -121,8 +130,9 @@ extern bool pqp_link_parse_allotment(const char *text, const char *own_id, Allot
 
 /*
  * Write a report.  Returns its length, at most PQP_REPORT_BYTES and less than
- * size, or -1 (and buf is "").  What does not fit is left out: loans first,
- * the youngest before the oldest, then the hold, then the wait histogram.
+ * size, or -1 (and buf is "").  What does not fit is left out: the reasons and
+ * codes first, then loans, the youngest before the oldest, then the hold, then
+ * the wait histogram.
  * Negative numbers are written as 0.
  */
 extern int pqp_link_format_report(char *buf, size_t size, const LinkReport *report);

@@ -111,6 +111,11 @@ format(Pool *pool, char *buf, size_t size, int64_t now, bool bye)
 		.opened = (int64_t) s.opened,
 		.closed = (int64_t) s.closed,
 		.open_failures = (int64_t) s.open_failures,
+		.found_dead = (int64_t) s.found_dead,
+		.discarded = (int64_t) s.discarded,
+		.resets = (int64_t) s.resets,
+		.abandoned = (int64_t) s.abandoned,
+		.finished = (int64_t) s.finished,
 	};
 
 	for (int i = 0; i < PQP_BUCKETS; i++)
@@ -118,6 +123,10 @@ format(Pool *pool, char *buf, size_t size, int64_t now, bool bye)
 		report.wait[i] = (int64_t) s.wait[i];
 		report.hold[i] = (int64_t) s.hold[i];
 	}
+	for (int i = 0; i < PQP_REPORT_ERRORS; i++)
+		report.errors[i] = (int64_t) s.errors[i];
+	for (int i = 0; i < PQP_REPORT_REASONS; i++)
+		report.closed_by[i] = (int64_t) s.closed_by[i];
 	fill_loans(pool, &report, threads, now);
 	if (pqp_size(pool) <= pqp_limit(pool))
 		link->lowered = false;

@@ -112,7 +112,9 @@ pqp_statistics(Pool *pool, pqpool_statistics *s)
 	s->failures -= s->timeouts < s->failures ? s->timeouts : s->failures;
 }
 
-_Static_assert(PQPOOL_BUCKETS == PQP_BUCKETS, "one histogram");
+_Static_assert(PQPOOL_BUCKETS == PQP_BUCKETS && PQPOOL_ERRORS == PQP_REPORT_ERRORS &&
+				   (int) PQPOOL_CLOSE_REASONS == PQP_REPORT_REASONS,
+			   "what is counted can be reported");
 
 int
 pqpool_stats_sized(pqpool *pool, pqpool_statistics *stats, size_t size)

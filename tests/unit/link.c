@@ -201,10 +201,16 @@ test_report(void)
 	report.nloans = 2;
 	report.loans[0] = (LinkLoan){ 4711, 301000, "worker 3", "src/billing.c:214" };
 	report.loans[1] = (LinkLoan){ 12, 5, NULL, NULL };
+	report.found_dead = 1;
+	report.finished = 3;
+	report.errors[11] = 4;
+	report.closed_by[0] = 5;
+	report.closed_by[15] = 6;
 	(void) pqp_link_format_report(buf, sizeof(buf), &report);
 	is_str(buf,
 		   FIXED ";bye=1;wait=0:100,31:1;hold=5:2;"
-				 "loans=4711:301000:worker%203:src/billing.c%3A214,12:5::",
+				 "loans=4711:301000:worker%203:src/billing.c%3A214,12:5::;found_dead=1;finished=3;"
+				 "errors=11:4;closed_by=0:5,15:6",
 		   "a report with all that there is");
 
 	report.loans[0].thread = "\x01\xff%;:,=";
