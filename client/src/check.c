@@ -21,6 +21,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "loan.h"
+
 #define DISCARD "DISCARD ALL"
 
 static void
@@ -40,26 +42,6 @@ void
 pqp_quiet(Slot *slot)
 {
 	PQsetNoticeReceiver(slot->conn, catch_notice, slot);
-}
-
-/* What libpq keeps for a connection, back to how it was after connecting. */
-void
-pqp_restore(Slot *slot)
-{
-	PQsetNoticeReceiver(slot->conn, slot->receiver, NULL);
-	PQsetNoticeProcessor(slot->conn, slot->processor, NULL);
-	PQuntrace(slot->conn);
-	(void) PQsetErrorVerbosity(slot->conn, PQERRORS_DEFAULT);
-	(void) PQsetErrorContextVisibility(slot->conn, PQSHOW_CONTEXT_ERRORS);
-}
-
-static void
-drop_notifies(PGconn *conn)
-{
-	PGnotify *notify;
-
-	while ((notify = PQnotifies(conn)) != NULL)
-		PQfreemem(notify);
 }
 
 typedef enum Peek
@@ -100,7 +82,7 @@ alive(Slot *slot)
 				pqp_quiet(slot);
 				if (!PQconsumeInput(slot->conn))
 					return false;
-				drop_notifies(slot->conn);
+				pqp_drop_notifies(slot->conn);
 				pqp_restore(slot);
 				break;
 		}
@@ -185,27 +167,10 @@ pqp_round_trip(Slot *slot, int64_t deadline)
 	pqp_quiet(slot);
 	good = command(slot->conn, "", deadline);
 	if (good)
-		drop_notifies(slot->conn);
+		pqp_drop_notifies(slot->conn);
 	pqp_restore(slot);
 	(void) pthread_setcancelstate(old, NULL);
 	return good && !slot->fatal;
-}
-
-/*
- * For the fast path: is nothing to be done about it, but what costs next to
- * nothing, and has been done?  What the holder did not read of NOTIFYs is gone.
- */
-bool
-pqp_spotless(Slot *slot)
-{
-	PGconn *conn = slot->conn;
-
-	if (PQtransactionStatus(conn) != PQTRANS_IDLE || PQpipelineStatus(conn) != PQ_PIPELINE_OFF ||
-		PQisnonblocking(conn) || slot->fatal)
-		return false;
-	drop_notifies(conn);
-	pqp_restore(slot);
-	return true;
 }
 
 /* Results and notices are nobody's. */
@@ -252,7 +217,7 @@ pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *comman
 		(void) pthread_setcancelstate(old, NULL);
 	}
 	if (good)
-		drop_notifies(conn);
+		pqp_drop_notifies(conn);
 	pqp_restore(slot);
 	return good && !slot->fatal;
 }
@@ -268,7 +233,7 @@ pqp_discard_all(Slot *slot, int64_t deadline)
 	pqp_quiet(slot);
 	good = command(slot->conn, DISCARD, deadline);
 	if (good)
-		drop_notifies(slot->conn);
+		pqp_drop_notifies(slot->conn);
 	pqp_restore(slot);
 	(void) pthread_setcancelstate(old, NULL);
 	return good && !slot->fatal;
@@ -297,7 +262,7 @@ pqp_discard_progress(Slot *slot)
 
 		if (!result)
 		{
-			drop_notifies(conn);
+			pqp_drop_notifies(conn);
 			pqp_restore(slot);
 			return PQsetnonblocking(conn, 0) == 0 && !slot->reset_failed && !slot->fatal &&
 						   PQtransactionStatus(conn) == PQTRANS_IDLE

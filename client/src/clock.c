@@ -16,7 +16,7 @@
 
 #define COARSE_NS 4000000
 
-static clockid_t coarse_clock = CLOCK_MONOTONIC;
+clockid_t pqp_coarse_clock = CLOCK_MONOTONIC;
 
 static int64_t
 read_clock(clockid_t clock)
@@ -34,16 +34,10 @@ pqp_now(void)
 }
 
 /*
- * How far the coarse clock may be behind is for the kernel to say; where it is
+ * For pqp_now_coarse.  How far the coarse clock may be behind is for the kernel to say; where it is
  * too far for what we promise about connections (see COARSE_NS), the
  * precise one has to do.
  */
-int64_t
-pqp_now_coarse(void)
-{
-	return read_clock(coarse_clock);
-}
-
 __attribute__((constructor)) static void
 choose_clock(void)
 {
@@ -51,7 +45,7 @@ choose_clock(void)
 
 	if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 && resolution.tv_sec == 0 &&
 		resolution.tv_nsec <= COARSE_NS)
-		coarse_clock = CLOCK_MONOTONIC_COARSE;
+		pqp_coarse_clock = CLOCK_MONOTONIC_COARSE;
 }
 
 int64_t

@@ -59,17 +59,6 @@ pqpool_version_number(void)
 }
 
 int
-pqp_error_clear(pqpool_error *err)
-{
-	if (err)
-	{
-		err->code = PQPOOL_OK;
-		err->sqlstate[0] = err->message[0] = err->cause[0] = '\0';
-	}
-	return PQPOOL_OK;
-}
-
-int
 pqp_error_set(pqpool_error *err, int code, const char *format, ...)
 {
 	va_list args;

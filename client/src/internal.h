@@ -55,6 +55,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define PQPOOL_NO_MACROS
 #include "pqpool.h"
@@ -382,16 +383,38 @@ typedef struct Thread
 } Thread;
 
 /* clock.c */
-extern int64_t pqp_now(void);		 /* us, CLOCK_MONOTONIC */
-extern int64_t pqp_now_coarse(void); /* the same, some ms late, at a tenth of the cost */
-extern int64_t pqp_boottime(void);	 /* us, runs on while suspended */
+extern clockid_t pqp_coarse_clock;
+
+/* As pqp_now, some ms late, at a tenth of the cost. */
+static inline int64_t
+pqp_now_coarse(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(pqp_coarse_clock, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+extern int64_t pqp_now(void);								  /* us, CLOCK_MONOTONIC */
+extern int64_t pqp_boottime(void);							  /* us, runs on while suspended */
 extern int64_t pqp_deadline(int64_t now, int64_t timeout_ms); /* negative: never */
 extern int pqp_poll_ms(int64_t deadline); /* what is left, for poll(); rounded up */
 extern double pqp_random(void);			  /* 0 .. 1, for jitter only */
 extern uint64_t pqp_next_serial(void);	  /* unique in the process, from 1 */
 
 /* error.c */
-extern int pqp_error_clear(pqpool_error *err);
+
+static inline int
+pqp_error_clear(pqpool_error *err)
+{
+	if (err)
+	{
+		err->code = PQPOOL_OK;
+		err->sqlstate[0] = err->message[0] = err->cause[0] = '\0';
+	}
+	return PQPOOL_OK;
+}
+
 extern int pqp_error_set(pqpool_error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 extern int pqp_error_cause(pqpool_error *err, const Failure *failure);
@@ -427,8 +450,20 @@ extern int pqp_leaks(const Pool *pool, int64_t now);
 extern void pqp_statistics(Pool *pool, pqpool_statistics *s);
 
 /* thread.c */
-extern Thread *pqp_thread(void); /* NULL: out of memory */
-extern Thread *pqp_thread_if_any(void);
+extern __thread Thread *pqp_current __attribute__((tls_model("initial-exec")));
+extern Thread *pqp_thread_make(void);
+
+static inline Thread *
+pqp_thread_if_any(void)
+{
+	return pqp_current;
+}
+
+static inline Thread *
+pqp_thread(void) /* NULL: out of memory */
+{
+	return pqp_current ? pqp_current : pqp_thread_make();
+}
 
 
 /* process.c: scopes for all threads */
@@ -538,12 +573,10 @@ extern void pqp_close_batch(Task *chain);
 extern bool pqp_discard_all(Slot *slot, int64_t deadline);
 extern bool pqp_discard_send(Slot *slot);
 extern Progress pqp_discard_progress(Slot *slot);
-extern bool pqp_spotless(Slot *slot);
 extern bool pqp_alive(Slot *slot);
 extern bool pqp_round_trip(Slot *slot, int64_t deadline);
 extern bool pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *commanded);
 extern void pqp_quiet(Slot *slot);
-extern void pqp_restore(Slot *slot);
 extern const char *pqp_text(Slot *slot);
 
 /* allotment.c: what the server grants.  With the pool's lock held. */

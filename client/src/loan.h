@@ -67,4 +67,43 @@ pqp_loan_ends(Slot *slot)
 	pqp_count(&slot->pool->counters.hold[bucket], 1 + skipped);
 }
 
+/* What libpq keeps for a connection, back to how it was after connecting. */
+static inline void
+pqp_restore(Slot *slot)
+{
+	PGconn *conn = PQP_PEEK(&slot->conn);
+
+	PQsetNoticeReceiver(conn, slot->receiver, NULL);
+	PQsetNoticeProcessor(conn, slot->processor, NULL);
+	PQuntrace(conn);
+	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+	(void) PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_ERRORS);
+}
+
+static inline void
+pqp_drop_notifies(PGconn *conn)
+{
+	PGnotify *notify;
+
+	while ((notify = PQnotifies(conn)) != NULL)
+		PQfreemem(notify);
+}
+
+/*
+ * Is nothing to be done about a returned connection, but what costs next to
+ * nothing, and has been done?  What the holder did not read of NOTIFYs is gone.
+ */
+static inline bool
+pqp_spotless(Slot *slot)
+{
+	PGconn *conn = PQP_PEEK(&slot->conn);
+
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE || PQpipelineStatus(conn) != PQ_PIPELINE_OFF ||
+		PQisnonblocking(conn) || slot->fatal)
+		return false;
+	pqp_drop_notifies(conn);
+	pqp_restore(slot);
+	return true;
+}
+
 #endif /* PQP_LOAN_H */

@@ -29,6 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loan.h"
+
 #define KNOCK_CONNECT_MS 10000
 
 /*

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static pthread_key_t key; /* for its destructor; reading goes by `current` */
+static pthread_key_t key; /* for its destructor; reading goes by pqp_current */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static bool key_made;
 
@@ -27,7 +27,7 @@ static bool key_made;
  * The cheapest access that there is.  One pointer is what a library loaded by
  * dlopen may ask of the space that the loader keeps for such.
  */
-static __thread Thread *current __attribute__((tls_model("initial-exec")));
+__thread Thread *pqp_current __attribute__((tls_model("initial-exec")));
 
 static void
 thread_ends(void *arg)
@@ -39,7 +39,7 @@ thread_ends(void *arg)
 		pqp_abandon(thread);
 	pqp_scope_unwind(thread, 0);
 	pqp_own_close(thread);
-	current = NULL;
+	pqp_current = NULL;
 	free(thread->scopes);
 	free(thread);
 }
@@ -50,20 +50,12 @@ make_key(void)
 	key_made = pthread_key_create(&key, thread_ends) == 0;
 }
 
-Thread *
-pqp_thread_if_any(void)
-{
-	return current;
-}
-
 /* NULL: out of memory, or of keys. */
 Thread *
-pqp_thread(void)
+pqp_thread_make(void)
 {
-	Thread *thread = current;
+	Thread *thread;
 
-	if (thread)
-		return thread;
 	(void) pthread_once(&key_once, make_key);
 	if (!key_made)
 		return NULL;
@@ -77,7 +69,7 @@ pqp_thread(void)
 		free(thread);
 		return NULL;
 	}
-	current = thread;
+	pqp_current = thread;
 	return thread;
 }
 
