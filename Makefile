@@ -29,7 +29,7 @@ PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-
 endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
-staged = check check-unit check-client check-e2e check-asan check-tsan soak fuzz lint demo bench
+staged = check check-unit check-client check-e2e check-asan check-tsan check-model soak fuzz lint demo bench
 standalone = $(staged) format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
@@ -88,6 +88,10 @@ fuzz:
 	@$(setup) fuzz
 	@$(stage) bash tests/fuzz/fuzz.sh
 
+check-model:
+	@$(setup) model
+	@$(stage) bash tests/model/run.sh
+
 lint:
 	@$(setup) check lint
 	@$(stage) bash tests/lib/lint.sh
@@ -117,6 +121,7 @@ help:
 	@echo 'make check [TESTS=regex] [JOBS=n] [KEEP=1]                          all tests; KEEP=1 keeps the directory they ran in'
 	@echo 'make check-unit, check-client, check-e2e                            some of them'
 	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
+	@echo 'make check-model                                                    the protocol of acquire and release, in two models'
 	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'
 	@echo 'make fuzz [FUZZ_SECONDS=60] [TESTS=regex]                           the parsers, with inputs that libFuzzer makes up'
 	@echo 'make bench [BENCH_ONLY=regex] [BENCH_OUT=file]                      how fast it is, beside others (tests/bench/README.md)'

@@ -424,6 +424,7 @@ pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 			pthread_mutex_lock(&pool->lock);
 			slot->suspicion = pool->suspicion;
 			pqp_heard(pool, slot->serial, text);
+			pqp_pump(pool, &work, pqp_now()); /* it may end a pause */
 			pqp_unlock(pool, &work);
 			return true;
 		}

@@ -190,7 +190,8 @@ own_open(Thread *thread, pqpool_error *err)
 	slot->receiver = PQsetNoticeReceiver(slot->conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(slot->conn, NULL, NULL);
 	slot->own_thread = thread->serial;
-	slot->alive_at = slot->idle_since = pqp_now();
+	slot->alive_at = pqp_now();
+	slot->idle_since = slot->alive_at;
 	pqp_lost(pqp_lookup_add(slot));
 	pqp_nascent(&slot->nascent, NULL);
 	thread->own = slot;

@@ -510,9 +510,8 @@ take_back(pqpool_inbox *inbox, Request *request)
 	}
 	take_off(request);
 	if (queued)
-		let_go(inbox);
-	else
-		pthread_mutex_unlock(&inbox->lock);
+		inbox->holders--; /* never the last: the caller's is left */
+	pthread_mutex_unlock(&inbox->lock);
 	free_request(request);
 }
 

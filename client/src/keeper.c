@@ -374,12 +374,15 @@ run_blindly(Pool **pools, int npools)
 static void
 wait_and_run(Round *round, Pool **pools, int npools)
 {
-	struct pollfd alone;
-	struct pollfd *polls = make_room(round, round->n + 1) ? round->polls : &alone;
-	struct pollfd *kick = &polls[round->n];
+	struct pollfd alone = { .fd = -1 };
+	bool room = make_room(round, round->n + 1); /* else there is nothing to watch, either */
+	struct pollfd *kick = room ? &round->polls[round->n] : &alone;
+	int rc;
 
 	*kick = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
-	if (poll(polls, (nfds_t) round->n + 1, pqp_poll_ms(round->due)) < 0)
+	rc = poll(room ? round->polls : &alone, room ? (nfds_t) round->n + 1 : 1,
+			  pqp_poll_ms(round->due));
+	if (rc < 0)
 		return;
 	if (kick->revents)
 		drain_kicks();

@@ -168,7 +168,8 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
 	slot->backend_pid = PQbackendPID(conn);
-	slot->alive_at = slot->idle_since = slot->heard_at = now;
+	slot->alive_at = slot->heard_at = now;
+	slot->idle_since = now;
 	slot->measuring = 0;
 	text = pqp_text(slot);
 	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_OPENED,

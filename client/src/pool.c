@@ -403,7 +403,9 @@ pqp_put_back(Slot *slot, Work *work, int64_t now)
 			pqp_idle_add(slot);
 			if (pqp_report_begin(pool, work, now))
 				return;
-			(void) pqp_item_claim(&slot->item); /* nothing is lent any more: ours */
+			/* one who read the gate before the pool was closed may have it: he comes by */
+			if (!pqp_item_claim(&slot->item))
+				return;
 		}
 		pqp_retire(slot, work, reason);
 		return;

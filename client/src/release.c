@@ -9,7 +9,8 @@
  * without a lock, put it back.
  *
  * Of several threads that give back the same unbound loan, one has it, and the
- * others are told NOT_LENT.
+ * others are told NOT_LENT.  Accepted: if one of them came by the fast path, it
+ * may have written the length of the loan into a slot that is no more its own.
  *
  *-------------------------------------------------------------------------
  */

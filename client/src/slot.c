@@ -107,7 +107,9 @@ pqp_slot_reserve(Pool *pool)
 	pool->empty = slot->next_empty;
 	slot->serial = pqp_next_serial();
 	slot->generation = pool->generation;
-	slot->fatal = slot->lost = slot->borrowed = false;
+	slot->fatal = false;
+	slot->lost = false;
+	slot->borrowed = false;
 	slot->cancels = 0;
 	slot->state = SLOT_OPENING;
 	pool->count[SLOT_OPENING]++;
@@ -162,7 +164,9 @@ pqp_sizes(const Pool *pool)
 	{
 		Slot *slot = pqp_slot(pool, i);
 
-		switch (slot->state)
+		int state = slot->state;
+
+		switch (state)
 		{
 			case SLOT_OPENING:
 				sizes.opening++;

@@ -40,7 +40,8 @@
  *
  * That is what keeps a waiter from sleeping while an item lies idle: he queues
  * only after (3), with the lock held, and while anybody waits nothing is put
- * into the list (but while the pool lends nothing).  There is no second word to
+ * into the list, but while the pool lends nothing, or for a report that is due,
+ * which takes it out again before the lock is dropped.  There is no second word to
  * look at when giving back, and so no order between two words to get wrong.
  * The gate is for order among callers only: once anybody waits, newcomers queue.
  * One who read it before came before; he finds nothing that a waiter could have had.
