@@ -548,6 +548,7 @@ pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_err
 		int64_t now = pqp_now_coarse();
 
 		slot = thread->last;
+		thread->last_freed = PQP_PEEK(&pqp_pools_freed);
 		pqp_loan_begins(slot, thread->tid, site, now);
 		if (bound && !PQP_PEEK(&pool->bound))
 			PQP_POKE(&pool->bound, true);

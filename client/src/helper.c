@@ -30,6 +30,7 @@ static struct
 	struct
 	{
 		Task *head, *tail;
+		int queued;
 		int running; /* threads that do this kind now */
 	} kinds[KINDS];
 	int threads;
@@ -65,6 +66,7 @@ push(Task *task)
 	else
 		helpers.kinds[task->kind].head = task;
 	helpers.kinds[task->kind].tail = task;
+	helpers.kinds[task->kind].queued++;
 }
 
 /* Take the first task of a kind, or of closes a batch, as a chain. */
@@ -74,8 +76,12 @@ pop(int kind)
 	Task *first = helpers.kinds[kind].head;
 	Task *last = first;
 
+	helpers.kinds[kind].queued--;
 	for (int n = 1; kind == TASK_CLOSE && n < BATCH && last->next; n++)
+	{
 		last = last->next;
+		helpers.kinds[kind].queued--;
+	}
 	helpers.kinds[kind].head = last->next;
 	if (!last->next)
 		helpers.kinds[kind].tail = NULL;
@@ -164,6 +170,7 @@ withdraw(Task *task)
 			helpers.kinds[task->kind].head = task->next;
 		if (!task->next)
 			helpers.kinds[task->kind].tail = previous;
+		helpers.kinds[task->kind].queued--;
 		return true;
 	}
 	return false;
@@ -194,10 +201,28 @@ pqp_helper_forked(void)
 	for (int kind = 0; kind < KINDS; kind++)
 	{
 		helpers.kinds[kind].head = helpers.kinds[kind].tail = NULL;
-		helpers.kinds[kind].running = 0;
+		helpers.kinds[kind].queued = helpers.kinds[kind].running = 0;
 	}
 	helpers.threads = helpers.idle = 0;
 	helpers.wake = (pthread_cond_t) PTHREAD_COND_INITIALIZER;
+}
+
+/*
+ * How many threads could begin something now?  One that was woken counts as
+ * idle until it runs, so that a second task must not count on it as well.
+ */
+static int
+beginnable(void)
+{
+	int n = 0;
+
+	for (int kind = 0; kind < KINDS; kind++)
+	{
+		int may = caps[kind] - helpers.kinds[kind].running;
+
+		n += helpers.kinds[kind].queued < may ? helpers.kinds[kind].queued : may;
+	}
+	return n;
 }
 
 /*
@@ -211,7 +236,7 @@ pqp_helper_submit(Task *task)
 
 	pthread_mutex_lock(&helpers.lock);
 	push(task);
-	more = helpers.idle == 0 && helpers.threads < PQP_MAX_HELPERS;
+	more = helpers.idle < beginnable() && helpers.threads < PQP_MAX_HELPERS;
 	if (more)
 		helpers.threads++;
 	else

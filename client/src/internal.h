@@ -469,7 +469,7 @@ pqp_thread(void) /* NULL: out of memory */
 /* process.c: scopes for all threads */
 #define PQP_PROCESS_SCOPE UINT32_MAX /* pqpool_scope.depth of such a one */
 extern int pqp_process_enter(pqpool_scope *scope, Pool *pool, pqpool_error *err);
-extern int pqp_process_leave(pqpool_scope *scope);
+extern int pqp_process_leave(const pqpool_scope *scope);
 extern Pool *pqp_process_pool(void); /* default lock held */
 extern void pqp_process_forked(void);
 

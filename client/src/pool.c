@@ -34,6 +34,9 @@ pqp_idle_add(Slot *slot)
 
 	/* what the fast path took is in the list yet, and must not become its own neighbour */
 	pqp_item_unlist(queue, &slot->item);
+	/* the fast path trusts what was looked at lately, and knows of no suspicion */
+	if (slot->suspicion != slot->pool->suspicion)
+		slot->alive_at = 0;
 	older = queue->newest;
 	/* one that comes back from a report is as old as before */
 	while (older && ((Slot *) older)->idle_since > slot->idle_since)

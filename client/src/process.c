@@ -56,7 +56,7 @@ mark(uint64_t serial)
 }
 
 int
-pqp_process_leave(pqpool_scope *scope)
+pqp_process_leave(const pqpool_scope *scope)
 {
 	Entry *gone = NULL;
 	int code;
@@ -72,7 +72,7 @@ pqp_process_leave(pqpool_scope *scope)
 		gone = entry;
 	}
 	pqp_default_unlock();
-	scope->serial = 0;
+	/* the struct stays as it is: another thread may be leaving the same scope, and serials are never reused */
 	while (gone)
 	{
 		Entry *entry = gone;

@@ -17,7 +17,11 @@
 
 #define GRAVE_US 1000000
 
-/* How many, as a version: what a thread remembers of a slot is void when it changes. */
+/*
+ * How many are free or about to be, as a version: what a thread remembers of a
+ * slot is void when it changes.  It does so at the burial, so that who has just
+ * read the old one has GRAVE_US to look at the slot.
+ */
 _Atomic uint32_t pqp_pools_freed;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -80,6 +84,7 @@ pqp_registry_bury(Pool *pool)
 			npools--;
 			break;
 		}
+	pqp_pools_freed++;
 	pool->buried_at = pqp_now();
 	pool->next = graves;
 	graves = pool;
@@ -120,7 +125,6 @@ pqp_registry_sweep(int64_t now, int64_t *next)
 		Pool *pool = due;
 
 		due = pool->next;
-		pqp_pools_freed++;
 		pqp_pool_free(pool);
 	}
 	return any;

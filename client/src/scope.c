@@ -163,9 +163,11 @@ pqp_scope_unwind(Thread *thread, uint32_t depth)
 int
 pqpool_scope_leave(pqpool_scope *scope)
 {
-	Thread *thread = pqp_thread_if_any();
+	Thread *thread;
 	bool innermost;
 
+	pqp_after_fork();
+	thread = pqp_thread_if_any();
 	if (!scope)
 		return PQPOOL_BAD_ARGUMENT;
 	if (scope->serial == 0)

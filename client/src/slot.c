@@ -104,6 +104,8 @@ pqp_slot_reserve(Pool *pool)
 	if (!pool->empty && !add_chunk(pool))
 		return NULL;
 	slot = pool->empty;
+	if (!slot)
+		return NULL; /* never: a chunk has slots */
 	pool->empty = slot->next_empty;
 	slot->serial = pqp_next_serial();
 	slot->generation = pool->generation;

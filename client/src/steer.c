@@ -32,6 +32,17 @@ pqp_pool_free(Pool *pool)
 	free(pool);
 }
 
+/* How long is a look at a connection good for?  No longer than it may be lent without being asked. */
+static int64_t
+trust_us(const PoolOptions *options)
+{
+	int64_t ms = options->peek_after_ms;
+
+	if (options->validate_after_ms >= 0 && options->validate_after_ms < ms)
+		ms = options->validate_after_ms;
+	return ms * 1000;
+}
+
 /* A pool with one reference, listed, its minimum being opened. */
 Pool *
 pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *err)
@@ -62,7 +73,7 @@ pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *e
 	pool->keeper_due = INT64_MAX;
 	pool->lifetime = -1;
 	pool->link.jitter = 1;
-	pool->trust_us = pool->options.validate_after_ms == 0 ? 0 : pool->options.peek_after_ms * 1000;
+	pool->trust_us = trust_us(&pool->options);
 	if (hooks)
 		pool->hooks = *hooks;
 	pool->careful = pool->options.reset == PQP_RESET_DISCARD || pool->trust_us == 0 ||
@@ -301,5 +312,6 @@ pqpool_name(const pqpool *pool)
 const char *
 pqpool_id(const pqpool *pool)
 {
+	pqp_after_fork();
 	return pool ? pool->id : "";
 }
