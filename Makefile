@@ -29,7 +29,7 @@ PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-
 endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
-staged = check check-unit check-client check-e2e check-asan check-tsan check-model soak fuzz lint demo bench
+staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model soak fuzz lint demo bench
 standalone = $(staged) format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
@@ -62,19 +62,19 @@ stage = bash tests/lib/stage.sh
 
 check:
 	@$(setup) check
-	@$(stage) bash tests/lib/check.sh unit client e2e
+	@$(stage) bash tests/lib/check.sh unit client faults e2e
 
 check-unit:
 	@$(setup) unit
 	@$(stage) bash tests/lib/check.sh unit
 
-check-client check-e2e: check-%:
+check-client check-faults check-e2e: check-%:
 	@$(setup) check
 	@$(stage) bash tests/lib/check.sh $*
 
 check-asan:
 	@$(setup) check
-	@$(stage) bash tests/lib/check.sh --sanitize=address,undefined unit client
+	@$(stage) bash tests/lib/check.sh --sanitize=address,undefined unit client faults
 
 check-tsan:
 	@$(setup) check
@@ -119,7 +119,7 @@ help:
 	@echo 'make -C client, make -C client install prefix=...                   the client library'
 	@echo 'make demo [DEMO_SECONDS=15]                                         see what it is for'
 	@echo 'make check [TESTS=regex] [JOBS=n] [KEEP=1]                          all tests; KEEP=1 keeps the directory they ran in'
-	@echo 'make check-unit, check-client, check-e2e                            some of them'
+	@echo 'make check-unit, check-client, check-faults, check-e2e              some of them'
 	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
 	@echo 'make check-model                                                    the protocol of acquire and release, in two models'
 	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'

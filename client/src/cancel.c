@@ -70,6 +70,13 @@ cancel_main(void *arg)
 	return NULL;
 }
 
+/* Why PQgetCancel gave none. */
+static int
+no_cancel_code(const PGconn *conn)
+{
+	return PQsocket(conn) < 0 ? PQPOOL_SERVER_DOWN : PQPOOL_OUT_OF_MEMORY;
+}
+
 /* What is needed to cancel, if the connection is lent.  Whose it is does not matter. */
 static int
 prepare(PGconn *conn, Request *request)
@@ -85,7 +92,7 @@ prepare(PGconn *conn, Request *request)
 	{
 		request->cancel = PQgetCancel(conn);
 		pqp_lookup_unlock(conn);
-		return request->cancel ? PQPOOL_OK : PQPOOL_OUT_OF_MEMORY;
+		return request->cancel ? PQPOOL_OK : no_cancel_code(conn);
 	}
 	pthread_mutex_lock(&pool->lock);
 	pqp_lookup_unlock(conn);
@@ -93,7 +100,7 @@ prepare(PGconn *conn, Request *request)
 	if (pqp_item_holder(pqp_item_word(&slot->item)) == 0)
 		code = PQPOOL_NOT_LENT;
 	else if ((request->cancel = PQgetCancel(conn)) == NULL)
-		code = PQPOOL_OUT_OF_MEMORY;
+		code = no_cancel_code(conn);
 	else
 	{
 		request->pool = pool;

@@ -172,7 +172,6 @@ pqp_close_slots(Slot *chain)
 
 		chain = slot->next;
 		slot->task = (Task){ .kind = TASK_CLOSE };
-		if (!pqp_helper_submit(&slot->task))
-			pqp_close_batch(&slot->task);
+		pqp_helper_submit(&slot->task);
 	}
 }

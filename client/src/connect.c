@@ -296,17 +296,28 @@ note_silent(Attempt *attempt, PGconn *conn)
 
 typedef struct Builder
 {
-	FILE *out[LISTS];
 	char *text[LISTS];
-	size_t size[LISTS];
 	int n;
+	bool failed; /* out of memory */
 } Builder;
 
 static void
 append(Builder *builder, const char *const element[LISTS])
 {
 	for (int i = 0; i < LISTS; i++)
-		(void) fprintf(builder->out[i], "%s%s", builder->n > 0 ? "," : "", element[i]);
+	{
+		size_t used = builder->text[i] ? strlen(builder->text[i]) : 0;
+		size_t more = strlen(element[i]) + 2;
+		char *grown = realloc(builder->text[i], used + more);
+
+		if (!grown)
+		{
+			builder->failed = true;
+			return;
+		}
+		(void) snprintf(grown + used, more, "%s%s", builder->n > 0 ? "," : "", element[i]);
+		builder->text[i] = grown;
+	}
 	builder->n++;
 }
 
@@ -441,21 +452,14 @@ leave_out(Attempt *attempt, PGconn *conn)
 	PQconninfoOption *options = PQconninfo(conn);
 	Builder builder = { 0 };
 	const char *lists[LISTS];
-	bool good = options != NULL;
 
-	for (int i = 0; i < LISTS && good; i++)
-	{
-		lists[i] = value_of(options, list_keywords[i]);
-		builder.out[i] = open_memstream(&builder.text[i], &builder.size[i]);
-		good = builder.out[i] != NULL;
-	}
-	if (good)
-		append_all(&builder, lists, conn, !attempt->options->connect_timeout_given);
+	if (!options)
+		return false;
 	for (int i = 0; i < LISTS; i++)
-		if (builder.out[i] && fclose(builder.out[i]) != 0)
-			good = false;
+		lists[i] = value_of(options, list_keywords[i]);
+	append_all(&builder, lists, conn, !attempt->options->connect_timeout_given);
 	PQconninfoFree(options);
-	if (good && builder.n > 0)
+	if (!builder.failed && builder.n > 0)
 	{
 		free_lists(&attempt->lists);
 		attempt->lists.n = builder.n;

@@ -143,7 +143,8 @@ own_parse(PoolOptions *options, pqpool_error *err)
 	}
 	if (!pqp_options_parse(conninfo, options, why, sizeof(why)))
 	{
-		(void) pqp_error_set(err, PQPOOL_BAD_OPTION, "%s", why);
+		(void) pqp_error_set(err, options->no_memory ? PQPOOL_OUT_OF_MEMORY : PQPOOL_BAD_OPTION,
+							 "%s", why);
 		free(conninfo);
 		return false;
 	}
@@ -276,7 +277,7 @@ pqpool_get_connection_at(pqpool_error *err, const char *site)
 	PGconn *conn;
 
 	pqp_after_fork();
-	thread = pqp_thread();
+	thread = pqp_scope_missed() ? NULL : pqp_thread();
 	if (!thread)
 	{
 		(void) pqp_error_set(err, PQPOOL_OUT_OF_MEMORY, "out of memory");

@@ -154,28 +154,6 @@ helper_main(void *arg)
 	return NULL;
 }
 
-/* Take a task out again that nobody will do.  False: somebody has begun it. */
-static bool
-withdraw(Task *task)
-{
-	Task *previous = NULL;
-
-	for (Task *t = helpers.kinds[task->kind].head; t; previous = t, t = t->next)
-	{
-		if (t != task)
-			continue;
-		if (previous)
-			previous->next = task->next;
-		else
-			helpers.kinds[task->kind].head = task->next;
-		if (!task->next)
-			helpers.kinds[task->kind].tail = previous;
-		helpers.kinds[task->kind].queued--;
-		return true;
-	}
-	return false;
-}
-
 void
 pqp_helper_lock(void)
 {
@@ -226,19 +204,41 @@ beginnable(void)
 }
 
 /*
- * Have a task done.  False: there is no thread and none can be made; the caller
- * has to do it, or do without.
+ * There is no thread and none can be made: the caller does what is queued.  That
+ * may be others' tasks, too, who counted on the thread that this one was to be.
  */
-bool
+static void
+do_without(void)
+{
+	for (;;)
+	{
+		Task *task = NULL;
+
+		pthread_mutex_lock(&helpers.lock);
+		for (int kind = 0; kind < KINDS && !task && helpers.threads == 0; kind++)
+			if (helpers.kinds[kind].head)
+				task = pop(kind);
+		pthread_mutex_unlock(&helpers.lock);
+		if (!task)
+			return;
+		if (task->kind == TASK_CLOSE)
+			pqp_close_batch(task);
+		else
+			task->otherwise(task);
+	}
+}
+
+/* Have a task done: by a helper if there is one, or one can be made. */
+void
 pqp_helper_submit(Task *task)
 {
-	bool more, ok = true;
+	bool more, alone;
 
 	pthread_mutex_lock(&helpers.lock);
 	push(task);
 	more = helpers.idle < beginnable() && helpers.threads < PQP_MAX_HELPERS;
 	if (more)
-		helpers.threads++;
+		helpers.threads++; /* others count on it: see do_without */
 	else
 		pthread_cond_signal(&helpers.wake);
 	pthread_mutex_unlock(&helpers.lock);
@@ -246,9 +246,9 @@ pqp_helper_submit(Task *task)
 	if (more && !pqp_thread_start(helper_main, NULL))
 	{
 		pthread_mutex_lock(&helpers.lock);
-		if (--helpers.threads == 0)
-			ok = !withdraw(task);
+		alone = --helpers.threads == 0;
 		pthread_mutex_unlock(&helpers.lock);
+		if (alone)
+			do_without();
 	}
-	return ok;
 }

@@ -268,9 +268,8 @@ received(Request *request, Slot *slot)
 		done(request);
 		return;
 	}
-	request->task = (Task){ .kind = TASK_OTHER, .run = vet };
-	if (!pqp_helper_submit(&request->task))
-		vet(&request->task);
+	request->task = (Task){ .kind = TASK_OTHER, .run = vet, .otherwise = vet };
+	pqp_helper_submit(&request->task);
 }
 
 /* Called by whoever hands something over, without a lock. */

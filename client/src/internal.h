@@ -92,8 +92,9 @@ struct Task
 		TASK_OPEN,
 		TASK_CLOSE,
 		TASK_OTHER
-	} kind;					 /* opens are capped, closes are done in batches */
-	void (*run)(Task *task); /* not for TASK_CLOSE */
+	} kind;						   /* opens are capped, closes are done in batches */
+	void (*run)(Task *task);	   /* not for TASK_CLOSE */
+	void (*otherwise)(Task *task); /* likewise: no helper can be had, the caller does this */
 };
 
 /* A connection that is in no table yet: fork.c, whose lock it takes to touch it. */
@@ -426,7 +427,7 @@ extern _Atomic uint32_t pqp_pools_freed;
 extern void pqp_registry_add(Pool *pool);
 extern void pqp_registry_bury(Pool *pool);
 extern bool pqp_registry_sweep(int64_t now, int64_t *next);
-extern int pqp_registry_visit(Pool ***pools, int *capacity);
+extern Pool *pqp_registry_next(Pool *previous);
 extern void pqp_registry_lock(void);
 extern void pqp_registry_unlock(void);
 extern void pqp_registry_renew(void);	 /* in a child: nobody has the lock */
@@ -478,6 +479,7 @@ extern void pqp_default_lock(void);
 extern void pqp_default_unlock(void);
 extern void pqp_default_renew(void);
 extern void pqp_default_forked(void); /* in the child, locked */
+extern bool pqp_scope_missed(void);
 extern PGconn *pqp_scope_get(Thread *thread, const char *site, pqpool_error *err);
 extern void pqp_scope_unwind(Thread *thread, uint32_t depth);
 extern int pqp_own_return(Slot *slot, bool keep);
@@ -557,6 +559,8 @@ extern void pqp_opening_waits(const Pool *pool, Failure *failure); /* lock held 
 
 /* open.c: making connections.  No lock held. */
 extern void pqp_open_task(Task *task);
+extern void pqp_open_failed(Pool *pool, Work *work, const Failure *failure,
+							int64_t now); /* lock held */
 extern bool pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower);
 extern void pqp_lost(Slot *slot); /* NULL: nothing to do */
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);
@@ -597,7 +601,7 @@ extern bool pqp_report_run(Pool *pool, bool readable); /* keeper, no lock; false
 extern void pqp_knock(Pool *pool, bool bye);		   /* keeper, no lock */
 
 /* helper.c, keeper.c */
-extern bool pqp_helper_submit(Task *task);
+extern void pqp_helper_submit(Task *task);
 extern bool pqp_thread_start(void *(*run)(void *), void *arg);
 extern bool pqp_keeper_ensure(void);
 extern bool pqp_keeper_running(void);

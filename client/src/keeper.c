@@ -11,7 +11,7 @@
  * It lives while pools do.  If it cannot be made, waiters look after themselves
  * (acquire.c), and there are no reports.
  *
- * Each round takes a reference to every pool; with the pool's lock it finds out
+ * Each round walks over all pools; with a pool's lock it finds out
  * what is due, and remembers in keeper_due when it wants to look again, so that
  * others know whether a kick is needed.
  *
@@ -28,7 +28,8 @@
 
 #define LOOK_US 10000000
 #define SUSPENDED_US 1000000
-#define RESETS 256 /* of a pool, waited for at once */
+#define RESETS 256			/* of a pool, waited for at once */
+#define NO_MEMORY_US 100000 /* how often a socket is looked at that cannot be waited for */
 
 static struct
 {
@@ -256,60 +257,60 @@ due_of(Pool *pool)
 }
 
 /*
- * What to wait for in a round: sockets of reports and resets, and a kick, which
- * is the last.  If there is no memory to note all of them, the round is short,
- * and whatever is under way is looked at after it.
+ * What to wait for in a round: a kick, and the sockets of reports and resets.
+ * What cannot be noted for want of memory is looked at now and then instead.
  */
 typedef struct Watch
 {
-	Pool *pool;
+	Pool *pool;	 /* with a reference */
 	Slot *reset; /* NULL: the report */
 } Watch;
 
 typedef struct Round
 {
-	struct pollfd *polls;
-	Watch *watches;
-	int n;
-	int room; /* of both arrays */
+	struct pollfd *polls; /* the kick is the first */
+	Watch *watches;		  /* watches[i] is what polls[i + 1] is for */
+	int n;				  /* watches */
+	int room;			  /* for watches */
+	struct pollfd kick_only;
 	bool blind;
 	int64_t due;
 } Round;
 
-#define BLIND_US 10000
-
 static bool
-make_room(Round *round, int n)
+make_room(Round *round)
 {
-	struct pollfd *polls;
+	int room = round->room + round->room / 2 + 8;
+	bool first = round->polls == &round->kick_only;
+	struct pollfd *polls =
+		realloc(first ? NULL : round->polls, (size_t) (room + 1) * sizeof(*polls));
 	Watch *watches;
 
-	if (n <= round->room)
-		return true;
-	n += n / 2 + 8;
-	polls = realloc(round->polls, (size_t) n * sizeof(*polls));
-	if (polls)
-		round->polls = polls;
-	watches = realloc(round->watches, (size_t) n * sizeof(*watches));
-	if (watches)
-		round->watches = watches;
-	if (!polls || !watches)
+	if (!polls)
 		return false;
-	round->room = n;
-	return true;
+	if (first)
+		*polls = round->kick_only;
+	round->polls = polls;
+	watches = realloc(round->watches, (size_t) room * sizeof(*watches));
+	if (watches)
+	{
+		round->watches = watches;
+		round->room = room;
+	}
+	return watches != NULL;
 }
 
 static void
 watch(Round *round, Pool *pool, Slot *reset, int fd)
 {
-	if (!make_room(round, round->n + 2))
+	if (round->n == round->room && !make_room(round))
 	{
 		round->blind = true;
-		round->due = earlier(round->due, pqp_now() + BLIND_US);
 		return;
 	}
-	round->polls[round->n] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	pqp_ref(pool);
 	round->watches[round->n++] = (Watch){ .pool = pool, .reset = reset };
+	round->polls[round->n] = (struct pollfd){ .fd = fd, .events = POLLIN };
 }
 
 static void
@@ -338,7 +339,6 @@ watch_resets(Round *round, Pool *pool)
 	if (n > RESETS)
 	{
 		round->blind = true;
-		round->due = earlier(round->due, pqp_now() + BLIND_US);
 		n = RESETS;
 	}
 	for (int i = 0; i < n; i++)
@@ -355,78 +355,78 @@ drain_kicks(void)
 
 /* Without a list of what is ready. */
 static void
-run_blindly(Pool **pools, int npools)
+run_blindly(void)
 {
-	for (int i = 0; i < npools; i++)
+	for (Pool *pool = pqp_registry_next(NULL); pool; pool = pqp_registry_next(pool))
 	{
 		Slot *slots[RESETS];
 		int sockets[RESETS];
 		int64_t due = INT64_MAX;
-		int n = pqp_resets(pools[i], slots, sockets, RESETS, &due);
+		int n = pqp_resets(pool, slots, sockets, RESETS, &due);
 
-		(void) pqp_report_run(pools[i], true);
-		for (int k = 0; k < n && k < RESETS; k++)
-			pqp_reset_run(pools[i], slots[k], true);
+		(void) pqp_report_run(pool, true);
+		for (int i = 0; i < n && i < RESETS; i++)
+			pqp_reset_run(pool, slots[i], true);
 	}
 }
 
 /* Sleep until something is due; then move on what is ready. */
 static void
-wait_and_run(Round *round, Pool **pools, int npools)
+wait_and_run(Round *round)
 {
-	struct pollfd alone = { .fd = -1 };
-	bool room = make_room(round, round->n + 1); /* else there is nothing to watch, either */
-	struct pollfd *kick = room ? &round->polls[round->n] : &alone;
 	int rc;
 
-	*kick = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
-	rc = poll(room ? round->polls : &alone, room ? (nfds_t) round->n + 1 : 1,
-			  pqp_poll_ms(round->due));
-	if (rc < 0)
-		return;
-	if (kick->revents)
+	if (round->blind)
+		round->due = earlier(round->due, pqp_now() + NO_MEMORY_US);
+	rc = poll(round->polls, (nfds_t) round->n + 1, pqp_poll_ms(round->due));
+	if (rc > 0 && round->polls[0].revents)
 		drain_kicks();
 	for (int i = 0; i < round->n; i++)
 	{
 		const Watch *w = &round->watches[i];
-		bool readable = round->polls[i].revents != 0;
+		bool readable = rc > 0 && round->polls[i + 1].revents != 0;
 
 		if (w->reset)
 			pqp_reset_run(w->pool, w->reset, readable);
 		else
 			(void) pqp_report_run(w->pool, readable);
+		pqp_unref(w->pool);
 	}
 	if (round->blind)
-		run_blindly(pools, npools);
+		run_blindly();
+}
+
+/* Do what is due in a pool, and see what there is to wait for. */
+static void
+visit(Round *round, Pool *pool, bool suspended)
+{
+	bool knock, bye;
+
+	if (suspended)
+		suspect_all(pool);
+	look_at_idle(pool);
+	round->due = earlier(round->due, tell_leaks(pool, pqp_now()));
+	round->due = earlier(round->due, pqp_requests_expire(pool, pqp_now()));
+	tick(pool, pqp_now(), &knock, &bye);
+	if (knock)
+		pqp_knock(pool, bye);
+	(void) pqp_report_run(pool, false);
+	watch_report(round, pool);
+	watch_resets(round, pool);
+	round->due = earlier(round->due, due_of(pool));
 }
 
 static void
-run_round(Round *round, Pool **pools, int npools)
+run_round(Round *round)
 {
 	bool suspended = was_suspended();
 
 	round->n = 0;
 	round->blind = false;
-	for (int i = 0; i < npools; i++)
-	{
-		bool knock, bye;
-
-		if (suspended)
-			suspect_all(pools[i]);
-		look_at_idle(pools[i]);
-		round->due = earlier(round->due, tell_leaks(pools[i], pqp_now()));
-		round->due = earlier(round->due, pqp_requests_expire(pools[i], pqp_now()));
-		tick(pools[i], pqp_now(), &knock, &bye);
-		if (knock)
-			pqp_knock(pools[i], bye);
-		(void) pqp_report_run(pools[i], false);
-		watch_report(round, pools[i]);
-		watch_resets(round, pools[i]);
-		round->due = earlier(round->due, due_of(pools[i]));
-	}
-	wait_and_run(round, pools, npools);
-	for (int i = 0; i < npools; i++)
-		pqp_unref(pools[i]);
+	round->polls[0] = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
+	for (Pool *pool = pqp_registry_next(NULL); pool; pool = pqp_registry_next(pool))
+		visit(round, pool, suspended);
+	wait_and_run(round);
 }
 
 /* Nothing to keep any more?  Then it is over, unless a pool comes at this moment. */
@@ -446,24 +446,19 @@ may_end(void)
 static void *
 keeper_main(void *arg)
 {
-	Pool **pools = NULL;
-	int capacity = 0;
-	Round round = { 0 };
+	Round round = { .polls = &round.kick_only };
 
 	(void) arg;
 	(void) pthread_setname_np(pthread_self(), "pqpool-keeper");
 	for (;;)
 	{
-		int npools;
-
 		round.due = INT64_MAX;
 		if (!pqp_registry_sweep(pqp_now(), &round.due) && may_end())
 			break;
-		npools = pqp_registry_visit(&pools, &capacity);
-		run_round(&round, pools, npools);
+		run_round(&round);
 	}
-	free(pools);
-	free(round.polls);
+	if (round.polls != &round.kick_only)
+		free(round.polls);
 	free(round.watches);
 	return NULL;
 }

@@ -83,6 +83,21 @@ backoff(const Pool *pool)
 	return (int64_t) ((double) us * (0.75 + 0.5 * pqp_random()));
 }
 
+/* An attempt has failed: when to try again, and who need not wait for that.  With the lock held. */
+void
+pqp_open_failed(Pool *pool, Work *work, const Failure *failure, int64_t now)
+{
+	pqp_count(&pool->counters.open_failures, 1);
+	pool->successes_in_a_row = 0;
+	pool->spare_wanted = false;
+	pool->failure = *failure;
+	if (pool->failures_in_a_row++ == 0)
+		pool->failing_since = now;
+	pool->retry_at = now + backoff(pool);
+	if (pqp_hopeless(pool, now))
+		pqp_fail_waiters(pool, work, failure->code);
+}
+
 static void
 failed(Slot *slot, const Failure *failure, int64_t took)
 {
@@ -97,17 +112,9 @@ failed(Slot *slot, const Failure *failure, int64_t took)
 									 .message = failure->text });
 	pthread_mutex_lock(&pool->lock);
 	pqp_slot_free(slot);
-	pqp_count(&pool->counters.open_failures, 1);
-	pool->successes_in_a_row = 0;
-	pool->spare_wanted = false;
-	pool->failure = *failure;
-	if (pool->failures_in_a_row++ == 0)
-		pool->failing_since = now;
-	pool->retry_at = now + backoff(pool);
 	if (pool->watchers > 0)
 		pthread_cond_broadcast(&pool->changed);
-	if (pqp_hopeless(pool, now))
-		pqp_fail_waiters(pool, &work, failure->code);
+	pqp_open_failed(pool, &work, failure, now);
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
 	pqp_unref(pool);

@@ -126,6 +126,7 @@ typedef struct Parse
 	char **values;
 	char *errbuf;
 	size_t errlen;
+	bool no_memory;
 } Parse;
 
 /*---- errors ----*/
@@ -149,6 +150,7 @@ fail(Parse *parse, const char *format, ...)
 static bool
 fail_memory(Parse *parse)
 {
+	parse->no_memory = true;
 	return fail(parse, "out of memory");
 }
 
@@ -196,7 +198,7 @@ fail_libpq(Parse *parse, const char *message, const char *secret)
 	const char *found;
 	int len;
 
-	if (message == NULL)
+	if (message == NULL || strcmp(message, "out of memory\n") == 0)
 		return fail_memory(parse);
 	len = (int) strlen(message);
 	while (len > 0 && message[len - 1] == '\n')
@@ -479,12 +481,14 @@ hex_digit(char c)
 	return -1;
 }
 
-/* Percent-decode len bytes into a string of its own; NULL: malformed, or no memory. */
+/* Percent-decode len bytes into a string of its own; NULL: *malformed, or no memory. */
 static char *
-decode(const char *in, size_t len)
+decode(const char *in, size_t len, bool *malformed)
 {
 	char *result = malloc(len + 1);
 	char *out = result;
+
+	*malformed = false;
 
 	for (size_t i = 0; result != NULL && i < len; i++)
 	{
@@ -501,6 +505,7 @@ decode(const char *in, size_t len)
 		if (high < 0 || low < 0 || (high == 0 && low == 0))
 		{
 			free(result);
+			*malformed = true;
 			return NULL;
 		}
 		*out++ = (char) (high << 4 | low);
@@ -544,9 +549,10 @@ take_uri_param(Parse *parse, const char *param, size_t len, bool *ours)
 {
 	const char *equals = memchr(param, '=', len);
 	size_t key_len = equals != NULL ? (size_t) (equals - param) : len;
-	char *key = decode(param, key_len);
+	bool malformed;
+	char *key = decode(param, key_len, &malformed);
 	char *value = NULL;
-	bool ok = true;
+	bool ok = key != NULL || malformed || fail_memory(parse);
 
 	*ours = key != NULL && is_pool_key(key);
 	if (*ours && equals == NULL)
@@ -555,10 +561,13 @@ take_uri_param(Parse *parse, const char *param, size_t len, bool *ours)
 		ok = fail(parse, "extra \"=\" in the value of %s in the URI", SHOWN(key));
 	else if (*ours)
 	{
-		value = decode(equals + 1, len - key_len - 1);
-		ok = value != NULL ? set_given(parse, key, value)
-						   : fail(parse, "invalid percent-encoding in the value of %s in the URI",
-								  SHOWN(key));
+		value = decode(equals + 1, len - key_len - 1, &malformed);
+		if (value != NULL)
+			ok = set_given(parse, key, value);
+		else
+			ok = malformed ? fail(parse, "invalid percent-encoding in the value of %s in the URI",
+								  SHOWN(key))
+						   : fail_memory(parse);
 	}
 	free(key);
 	free(value);
@@ -805,6 +814,27 @@ name_pool(PoolOptions *out, const PQconninfoOption *effective)
 }
 
 /*
+ * PQconninfo leaves out, without a word, what it has no memory for.  What is
+ * looked for in its answer must be there if the string had it.  Accepted: what
+ * is in the environment or in a service file cannot be missed.
+ */
+static bool
+is_complete(const Parse *parse, const PQconninfoOption *effective)
+{
+	static const char *const wanted[] = { "application_name", "fallback_application_name",
+										  "options" };
+
+	for (int i = 0; i < parse->nparams; i++)
+		for (size_t k = 0; k < sizeof(wanted) / sizeof(wanted[0]); k++)
+		{
+			if (strcmp(parse->keywords[i], wanted[k]) == 0 && is_set(parse->values[i]) &&
+				!is_set(find_value(effective, wanted[k])))
+				return false;
+		}
+	return true;
+}
+
+/*
  * All parameters as libpq completes them from service files and environment.
  * PQconndefaults knows no service that the string names; a connection does,
  * and one with an impossible sslmode ends before any host is looked up.  The
@@ -838,8 +868,17 @@ ask_libpq(Parse *parse)
 		fail_memory(parse);
 	else if (!is_set(find_value(options, "sslmode")))
 	{
-		/* it did not even get so far: no such service, for one */
-		fail_libpq(parse, PQerrorMessage(conn), NULL);
+		/* it did not even get so far: no such service, for one; or the value is lost */
+		if (strstr(PQerrorMessage(conn), NO_SUCH_SSLMODE) != NULL)
+			fail_memory(parse);
+		else
+			fail_libpq(parse, PQerrorMessage(conn), NULL);
+		PQconninfoFree(options);
+		options = NULL;
+	}
+	else if (!is_complete(parse, options))
+	{
+		fail_memory(parse);
 		PQconninfoFree(options);
 		options = NULL;
 	}
@@ -980,7 +1019,10 @@ pqp_options_parse(const char *conninfo, PoolOptions *out, char *errbuf, size_t e
 		errbuf[0] = '\0';
 	ok = parse_all(&parse, conninfo != NULL ? conninfo : "", out);
 	if (!ok)
+	{
 		pqp_options_free(out);
+		out->no_memory = parse.no_memory;
+	}
 	for (int i = 0; i < NDEFS; i++)
 		free(parse.given[i]);
 	free_params(parse.keywords);

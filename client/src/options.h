@@ -83,6 +83,8 @@ typedef struct PoolOptions
 	 * takes them: the string, a service file, PGOPTIONS.  Never NULL.
 	 */
 	char *user_options;
+
+	bool no_memory; /* parsing failed, and that was why */
 } PoolOptions;
 
 /*
@@ -100,7 +102,7 @@ typedef struct PoolOptions
  * expanded, once, in its place, as PQconnectdbParams does with expand_dbname.
  *
  * True: *out is filled, pqp_options_free is due.  False: *out holds nothing
- * and errbuf says why: key, value, what is allowed.  Values of the pool's options are
+ * but no_memory, and errbuf says why: key, value, what is allowed.  Values of the pool's options are
  * quoted there, and connect_timeout's; those of others (passwords) never by us.  Opens no connection.
  * Reads the environment: not while another thread calls setenv.
  */

@@ -166,8 +166,9 @@ pqp_nudge(Pool *pool, Work *work, int64_t when)
 
 /* No helper can open this slot: whoever waits first shall do it himself. */
 static void
-hand_over_opening(Slot *slot)
+hand_over_opening(Task *task)
 {
+	Slot *slot = pqp_task_slot(task);
 	Pool *pool = slot->pool;
 	Waiter *waiter;
 
@@ -176,7 +177,11 @@ hand_over_opening(Slot *slot)
 	if (waiter)
 		waiter->item = slot;
 	else
+	{
 		pqp_slot_free(slot);
+		if (pool->watchers > 0)
+			pthread_cond_broadcast(&pool->changed);
+	}
 	pthread_mutex_unlock(&pool->lock);
 	if (waiter)
 		pqp_waitq_tell(waiter);
@@ -214,17 +219,10 @@ reset_task(Task *task)
 }
 
 static void
-submit_or_run(Slot *slot, int kind, void (*run)(Task *), void (*otherwise)(Slot *))
+submit(Slot *slot, int kind, void (*run)(Task *), void (*otherwise)(Task *))
 {
-	slot->task = (Task){ .kind = kind, .run = run };
-	if (!pqp_helper_submit(&slot->task))
-		otherwise(slot);
-}
-
-static void
-reset_here(Slot *slot)
-{
-	reset_task(&slot->task);
+	slot->task = (Task){ .kind = kind, .run = run, .otherwise = otherwise };
+	pqp_helper_submit(&slot->task);
 }
 
 static void
@@ -275,14 +273,14 @@ pqp_unlock(Pool *pool, Work *work)
 		Slot *slot = work->open;
 
 		work->open = slot->next;
-		submit_or_run(slot, TASK_OPEN, pqp_open_task, hand_over_opening);
+		submit(slot, TASK_OPEN, pqp_open_task, hand_over_opening);
 	}
 	while (work->reset)
 	{
 		Slot *slot = work->reset;
 
 		work->reset = slot->next;
-		submit_or_run(slot, TASK_OTHER, reset_task, reset_here);
+		submit(slot, TASK_OTHER, reset_task, reset_task);
 	}
 	if (work->kick)
 		pqp_keeper_kick();
@@ -501,7 +499,14 @@ grow(Pool *pool, Work *work, int64_t now)
 		Slot *slot = pqp_slot_reserve(pool);
 
 		if (!slot)
+		{
+			Failure failure;
+
+			pqp_failure_set(&failure, PQPOOL_OUT_OF_MEMORY, "out of memory");
+			pqp_open_failed(pool, work, &failure, now);
+			pqp_nudge(pool, work, pool->retry_at);
 			return;
+		}
 		slot->next = work->open;
 		work->open = slot;
 	}

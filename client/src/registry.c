@@ -5,7 +5,7 @@
  *
  * A pool is listed from its opening until its last reference goes, which may be
  * long after it was closed: loans may still be out.  Then it is buried, and
- * freed after GRAVE_US, by the keeper.
+ * freed after GRAVE_US, by the keeper; if there is none, at the next burial.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,7 +27,6 @@ _Atomic uint32_t pqp_pools_freed;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Pool *pools;
 static Pool *graves;
-static int npools;
 
 void
 pqp_registry_lock(void)
@@ -67,7 +66,6 @@ pqp_registry_add(Pool *pool)
 	pool->next = pools;
 	pool->listed = true;
 	pools = pool;
-	npools++;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -81,7 +79,6 @@ pqp_registry_bury(Pool *pool)
 		{
 			*link = pool->next;
 			pool->listed = false;
-			npools--;
 			break;
 		}
 	pqp_pools_freed++;
@@ -89,6 +86,8 @@ pqp_registry_bury(Pool *pool)
 	pool->next = graves;
 	graves = pool;
 	pthread_mutex_unlock(&lock);
+	if (!pqp_keeper_running())
+		(void) pqp_registry_sweep(pqp_now(), &(int64_t){ INT64_MAX });
 }
 
 /*
@@ -130,38 +129,35 @@ pqp_registry_sweep(int64_t now, int64_t *next)
 	return any;
 }
 
-/*
- * Take a reference to each pool and put them into *visit, which grows as
- * needed.  Returns how many; without memory, as many as there was room for.
- */
-int
-pqp_registry_visit(Pool ***visit, int *capacity)
+/* With the lock held.  False: the last reference is gone, and the pool about to be buried. */
+static bool
+ref_if_any(Pool *pool)
 {
-	int n = 0;
+	bool any;
+
+	pthread_mutex_lock(&pool->lock);
+	any = pool->refs > 0;
+	if (any)
+		pool->refs++;
+	pthread_mutex_unlock(&pool->lock);
+	return any;
+}
+
+/*
+ * To walk over all pools, which needs no memory: the one after `previous`
+ * (NULL: the first), with a reference, for which that to `previous` is given up.
+ */
+Pool *
+pqp_registry_next(Pool *previous)
+{
+	Pool *pool;
 
 	pthread_mutex_lock(&lock);
-	if (npools > *capacity)
-	{
-		Pool **grown = realloc(*visit, sizeof(Pool *) * (size_t) npools);
-
-		if (grown)
-		{
-			*visit = grown;
-			*capacity = npools;
-		}
-	}
-	for (Pool *pool = pools; pool && n < *capacity; pool = pool->next)
-	{
-		bool alive;
-
-		pthread_mutex_lock(&pool->lock);
-		alive = pool->refs > 0; /* else it is about to be buried */
-		if (alive)
-			pool->refs++;
-		pthread_mutex_unlock(&pool->lock);
-		if (alive)
-			(*visit)[n++] = pool;
-	}
+	pool = previous ? previous->next : pools; /* referenced, so still listed */
+	while (pool && !ref_if_any(pool))
+		pool = pool->next;
 	pthread_mutex_unlock(&lock);
-	return n;
+	if (previous)
+		pqp_unref(previous);
+	return pool;
 }

@@ -163,9 +163,16 @@ leave_pipeline(PGconn *conn)
 			   : PROGRESS_BROKEN;
 }
 
+/*
+ * Each command's results end with a NULL, and a sync follows the last.  Where
+ * libpq has no memory for the sync it says so in an error, and then for ever
+ * that there is no result.
+ */
 static Progress
 read_answer(PGconn *conn, bool *good)
 {
+	bool none = false;
+
 	if (PQflush(conn) < 0 || PQstatus(conn) != CONNECTION_OK)
 		return PROGRESS_BROKEN;
 	while (!PQisBusy(conn))
@@ -173,6 +180,9 @@ read_answer(PGconn *conn, bool *good)
 		PGresult *result = PQgetResult(conn);
 		ExecStatusType status = result ? PQresultStatus(result) : PGRES_COMMAND_OK;
 
+		if (!result && none)
+			return PROGRESS_BROKEN;
+		none = !result;
 		PQclear(result);
 		if (status == PGRES_PIPELINE_SYNC)
 			return leave_pipeline(conn);
@@ -402,6 +412,16 @@ knock_task(Task *task)
 	knock_over(pool);
 }
 
+static void
+no_knock(Task *task)
+{
+	Knock *knock = (Knock *) task;
+	Pool *pool = knock->pool;
+
+	free(knock);
+	knock_over(pool);
+}
+
 /*
  * Have a helper knock; bye: to say that the pool is closed.  Called with
  * link.knocking set, and a reference to the pool.
@@ -411,13 +431,13 @@ pqp_knock(Pool *pool, bool bye)
 {
 	Knock *knock = malloc(sizeof(*knock));
 
-	if (knock)
+	if (!knock)
 	{
-		*knock =
-			(Knock){ .task = { .kind = TASK_OTHER, .run = knock_task }, .pool = pool, .bye = bye };
-		if (pqp_helper_submit(&knock->task))
-			return;
-		free(knock);
+		knock_over(pool);
+		return;
 	}
-	knock_over(pool);
+	*knock = (Knock){ .task = { .kind = TASK_OTHER, .run = knock_task, .otherwise = no_knock },
+					  .pool = pool,
+					  .bye = bye };
+	pqp_helper_submit(&knock->task);
 }

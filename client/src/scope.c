@@ -19,6 +19,19 @@
 
 #include <stdlib.h>
 
+/*
+ * Scopes of pqpool_scope_begin that could not be entered for want of memory, and
+ * have not been left.  While there are any, nothing is lent here: a connection
+ * of the pool outside of them would be the wrong one.
+ */
+static __thread uint32_t missed __attribute__((tls_model("initial-exec")));
+
+bool
+pqp_scope_missed(void)
+{
+	return missed > 0;
+}
+
 static ScopeEntry *
 push(Thread *thread)
 {
@@ -47,7 +60,7 @@ static int
 enter(pqpool_scope *scope, Pool *pool, bool owned, int code, pqpool_error *err)
 {
 	Thread *thread = pqp_thread();
-	ScopeEntry *entry = thread ? push(thread) : NULL;
+	ScopeEntry *entry = thread && missed == 0 ? push(thread) : NULL;
 
 	if (!entry)
 	{
@@ -138,8 +151,8 @@ pqpool_scope_begin(pqpool *pool)
 	pqpool_scope scope;
 	int code = pqpool_scope_enter(&scope, pool, NULL);
 
-	if (code != PQPOOL_OK)
-		(void) enter(&scope, NULL, false, code, NULL);
+	if (code != PQPOOL_OK && enter(&scope, NULL, false, code, NULL) != PQPOOL_OK)
+		scope = (pqpool_scope){ .depth = missed++, .code = PQPOOL_OUT_OF_MEMORY };
 	return scope;
 }
 
@@ -160,6 +173,19 @@ pqp_scope_unwind(Thread *thread, uint32_t depth)
 	}
 }
 
+/* Leave one that was missed, and those inside. */
+static int
+leave_missed(pqpool_scope *scope)
+{
+	bool innermost = scope->depth + 1 == missed;
+
+	if (scope->depth >= missed)
+		return PQPOOL_SCOPE_ORDER;
+	missed = scope->depth;
+	scope->code = PQPOOL_OK;
+	return innermost ? PQPOOL_OK : PQPOOL_SCOPE_ORDER;
+}
+
 int
 pqpool_scope_leave(pqpool_scope *scope)
 {
@@ -170,6 +196,8 @@ pqpool_scope_leave(pqpool_scope *scope)
 	thread = pqp_thread_if_any();
 	if (!scope)
 		return PQPOOL_BAD_ARGUMENT;
+	if (scope->serial == 0 && scope->code == PQPOOL_OUT_OF_MEMORY)
+		return leave_missed(scope);
 	if (scope->serial == 0)
 		return PQPOOL_SCOPE_ORDER;
 	if (scope->depth == PQP_PROCESS_SCOPE)
@@ -178,7 +206,8 @@ pqpool_scope_leave(pqpool_scope *scope)
 		return PQPOOL_WRONG_THREAD;
 	if (scope->depth >= thread->depth || thread->scopes[scope->depth].serial != scope->serial)
 		return PQPOOL_SCOPE_ORDER;
-	innermost = scope->depth == thread->depth - 1;
+	innermost = scope->depth == thread->depth - 1 && missed == 0;
+	missed = 0;
 	pqp_scope_unwind(thread, scope->depth);
 	scope->serial = 0;
 	return innermost ? PQPOOL_OK : PQPOOL_SCOPE_ORDER;

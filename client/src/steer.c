@@ -58,7 +58,8 @@ pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *e
 	}
 	if (!pqp_options_parse(conninfo, &pool->options, why, sizeof(why)))
 	{
-		(void) pqp_error_set(err, PQPOOL_BAD_OPTION, "%s", why);
+		(void) pqp_error_set(
+			err, pool->options.no_memory ? PQPOOL_OUT_OF_MEMORY : PQPOOL_BAD_OPTION, "%s", why);
 		free(pool);
 		return NULL;
 	}

@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 static pthread_key_t key; /* for its destructor; reading goes by pqp_current */
-static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-static bool key_made;
+static pthread_mutex_t key_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool key_made; /* key_lock */
 
 /*
  * The cheapest access that there is.  One pointer is what a library loaded by
@@ -44,10 +44,18 @@ thread_ends(void *arg)
 	free(thread);
 }
 
-static void
-make_key(void)
+/* Keys are few, and there may be one again later. */
+static bool
+have_key(void)
 {
-	key_made = pthread_key_create(&key, thread_ends) == 0;
+	bool made;
+
+	pthread_mutex_lock(&key_lock);
+	if (!key_made)
+		key_made = pthread_key_create(&key, thread_ends) == 0;
+	made = key_made;
+	pthread_mutex_unlock(&key_lock);
+	return made;
 }
 
 /* NULL: out of memory, or of keys. */
@@ -56,8 +64,7 @@ pqp_thread_make(void)
 {
 	Thread *thread;
 
-	(void) pthread_once(&key_once, make_key);
-	if (!key_made)
+	if (!have_key())
 		return NULL;
 	thread = calloc(1, sizeof(*thread));
 	if (!thread)
@@ -105,17 +112,10 @@ abandon_in(Pool *pool, const Thread *thread)
 													"not given back" });
 }
 
+/* Needs no memory: a loan that stayed with a thread that is gone would be lost for good. */
 void
 pqp_abandon(Thread *thread)
 {
-	Pool **pools = NULL;
-	int capacity = 0;
-	int n = pqp_registry_visit(&pools, &capacity);
-
-	for (int i = 0; i < n; i++)
-	{
-		abandon_in(pools[i], thread);
-		pqp_unref(pools[i]);
-	}
-	free(pools);
+	for (Pool *pool = pqp_registry_next(NULL); pool; pool = pqp_registry_next(pool))
+		abandon_in(pool, thread);
 }

@@ -5,7 +5,7 @@
 # Results, all below STAGE_WORK and known by these exported variables:
 #   PG_CONFIG     from build_server on: the private server's
 #   STAGE_PREFIX  where build_client installs the client library
-#   STAGE_OUT     compiled tests and programs: unit/NAME, client/NAME, programs/NAME
+#   STAGE_OUT     compiled tests and programs: unit/NAME, client/NAME, faults/NAME, programs/NAME
 #
 # A test or program in C or C++ says in its first comment what it needs beyond the defaults, a line each:
 #    * sources: FILE...     further files of the tree to compile with it
@@ -112,6 +112,20 @@ build_unit()
   for source in tests/unit/*.c; do
     compile unit "$source" -Iextension -Iclient/include -Iclient/src \
       -I"$("$PG_CONFIG" --includedir)" -L"$libdir" "-Wl,-rpath,$libdir" || return
+  done
+}
+
+# The library's archive with the calls that are to fail wrapped (tests/faults/support/inject.c), and no libpq.
+build_faults()
+{
+  local source call flags=()
+  for call in malloc calloc realloc aligned_alloc strdup free pthread_create pthread_setspecific pthread_key_create \
+    pthread_cond_clockwait eventfd fcntl socketpair getrandom clock_gettime poll syscall; do
+    flags+=("-Wl,--wrap=$call")
+  done
+  for source in tests/faults/*.c; do
+    compile faults "$source" -Itests/faults -Iclient/include -Iclient/src -I"$("$PG_CONFIG" --includedir)" \
+      "$STAGE_PREFIX/lib/libpqpool.a" "${flags[@]}" || return 1
   done
 }
 

@@ -5,6 +5,7 @@
 #
 #   unit    tests/unit/*.c    the pure parts alone
 #   client  tests/client/*.c  the client library against a real server, one of its own for each test; *.cpp as well
+#   faults  tests/faults/*.c  the client library without memory, threads or descriptors, against a libpq of its own
 #   e2e     tests/t/*.pl      everything else: pg_regress, sessions, restarts, several processes
 #
 # TESTS=REGEX runs only the tests whose path matches; JOBS=N runs N at a time (default 1: many tests watch the clock).
@@ -30,6 +31,7 @@ for part in "$@"; do
   case $part in
     unit) tests+=(tests/unit/*.c) ;;
     client) tests+=(tests/client/*.c tests/client/*.cpp) ;;
+    faults) tests+=(tests/faults/*.c) ;;
     e2e) tests+=(tests/t/*.pl) ;;
     *) echo "check: no such part: $part" >&2; exit 2 ;;
   esac
@@ -42,11 +44,12 @@ done
 [ ${#selected[@]} -gt 0 ] || { echo "check: no test matches '${TESTS:-}'" >&2; exit 2; }
 
 if [[ " $* " == *" unit "* ]]; then step "unit tests built" build_unit; fi
-if [[ " $* " == *" client "* || " $* " == *" e2e "* ]]; then
+if [[ " $* " == *" client "* || " $* " == *" faults "* || " $* " == *" e2e "* ]]; then
   build_server
   step "extension built" build_extension
   step "client library built" build_client
   step "programs built" build_programs
+  if [[ " $* " == *" faults "* ]]; then step "fault tests built" build_faults; fi
   use_test_modules
 fi
 

@@ -21,6 +21,7 @@ case $test in
   tests/unit/*.c) run+=("$STAGE_OUT/unit/$name") ;;
   tests/client/*.c | tests/client/*.cpp) run+=(perl tests/lib/with_server.pl "$test" "$STAGE_OUT/client/$name") ;;
   tests/soak/*.c) run+=(perl tests/soak/soak.pl "$STAGE_OUT/soak/$name") ;;
+  tests/faults/*.c) run+=("$STAGE_OUT/faults/$name") ;;
   tests/t/*.pl) run+=(perl "$test") ;;
 esac
 
