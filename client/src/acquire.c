@@ -400,6 +400,20 @@ pqp_seen_good(Slot *slot, int64_t now)
 	return true;
 }
 
+/*
+ * The same for one that was found good, and has been waiting for its borrower
+ * since.  With pool_validate_after=0 it was asked a moment ago.
+ */
+bool
+pqp_still_good(Slot *slot, int64_t now)
+{
+	int64_t validate_after = slot->pool->options.validate_after_ms;
+
+	if (is_suspect(slot) || (validate_after > 0 && has_to_be_asked(slot, now)))
+		return false;
+	return now - slot->alive_at < slot->pool->trust_us || pqp_alive(slot);
+}
+
 /* Is what was handed out good?  If not, it is closed. */
 bool
 pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)

@@ -33,7 +33,6 @@ ended(Slot *slot)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
-	pqpool_event event;
 
 	pqp_cancel_ended(slot->insisting);
 	slot->insisting = NULL;
@@ -42,10 +41,11 @@ ended(Slot *slot)
 		free(slot);
 		return;
 	}
+	/* while the slot still counts, so that pqpool_close waits for the hook */
+	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_CLOSED,
+									 .reason = (int) slot->reason,
+									 .backend_pid = slot->backend_pid });
 	pthread_mutex_lock(&pool->lock);
-	event = (pqpool_event){ .type = PQPOOL_EVENT_CLOSED,
-							.reason = (int) slot->reason,
-							.backend_pid = slot->backend_pid };
 	pqp_count(&pool->counters.closed, 1);
 	pqp_count(&pool->counters.closed_by[slot->reason], 1);
 	slot->conn = NULL;
@@ -59,7 +59,6 @@ ended(Slot *slot)
 		pqp_nudge(pool, &work, pqp_now());
 	pqp_pump(pool, &work, pqp_now());
 	pqp_unlock(pool, &work);
-	pqp_event(pool, &event);
 	pqp_unref(pool);
 }
 
@@ -82,7 +81,7 @@ finish(Slot *slot)
 		slot->insisting = pqp_cancel_insist(conn);
 	/* else saying good-bye to a server that does not read could block */
 	(void) PQsetnonblocking(conn, 1);
-	PQsetNoticeReceiver(conn, slot->receiver, NULL);
+	PQsetNoticeReceiver(conn, slot->receiver, slot->pool ? slot->pool->hooks.arg : NULL);
 	pqp_finish(conn);
 	slot->end_fd = copy > 0 ? copy : 0;
 	if (copy >= 0)

@@ -53,7 +53,8 @@ typedef struct Request
 	bool done;
 	bool unwanted;
 	bool pinned;
-	bool over; /* while it was pinned: to be freed by who did */
+	bool over;	   /* while it was pinned: to be freed by who did */
+	bool admitted; /* of who works on it: this slot, by the hook before_acquire */
 
 	/* of who works on it; then, when done, of who takes it out */
 	Slot *slot;
@@ -104,6 +105,42 @@ pqpool_inbox_fd(const pqpool_inbox *inbox)
 	return inbox ? inbox->fd : -1;
 }
 
+/* None of these calls blocks, but each is a cancellation point. */
+static void
+ring(const pqpool_inbox *inbox)
+{
+	uint64_t one = 1;
+	int old;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	(void) !write(inbox->fd, &one, sizeof(one));
+	(void) pthread_setcancelstate(old, NULL);
+}
+
+/* With the lock held. */
+static void
+hush_if_empty(const pqpool_inbox *inbox)
+{
+	uint64_t count;
+	int old;
+
+	if (inbox->ready)
+		return;
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	(void) !read(inbox->fd, &count, sizeof(count));
+	(void) pthread_setcancelstate(old, NULL);
+}
+
+static void
+close_fd(const pqpool_inbox *inbox)
+{
+	int old;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	(void) close(inbox->fd);
+	(void) pthread_setcancelstate(old, NULL);
+}
+
 /* With the lock held; drops it. */
 static void
 let_go(pqpool_inbox *inbox)
@@ -113,7 +150,7 @@ let_go(pqpool_inbox *inbox)
 	pthread_mutex_unlock(&inbox->lock);
 	if (!last)
 		return;
-	(void) close(inbox->fd);
+	close_fd(inbox);
 	(void) pthread_mutex_destroy(&inbox->lock);
 	free(inbox);
 }
@@ -165,7 +202,6 @@ static void
 append_ready(Request *request)
 {
 	pqpool_inbox *inbox = request->inbox;
-	uint64_t one = 1;
 
 	request->done = true;
 	request->next_ready = NULL;
@@ -174,7 +210,7 @@ append_ready(Request *request)
 	else
 		inbox->ready = request;
 	inbox->last_ready = request;
-	(void) !write(inbox->fd, &one, sizeof(one));
+	ring(inbox);
 }
 
 /* Put it into the inbox; or, if nobody wants it any more, undo it. */
@@ -226,8 +262,22 @@ is_good(Request *request, Slot *slot)
 		pqp_unref(request->pool);
 	}
 	else
-		good = pqp_is_good(slot, &request->caller, true, pqp_now());
-	return good && pqp_admitted(slot, &request->caller);
+		good = pqp_is_good(slot, &request->caller, request->caller.deadline > request->caller.since,
+						   pqp_now());
+	if (good && !request->admitted)
+		good = request->admitted = pqp_admitted(slot, &request->caller);
+	return good;
+}
+
+static bool
+is_unwanted(Request *request)
+{
+	bool unwanted;
+
+	pthread_mutex_lock(&request->inbox->lock);
+	unwanted = request->unwanted;
+	pthread_mutex_unlock(&request->inbox->lock);
+	return unwanted;
 }
 
 /* Go on until there is a good connection, or none, or the request is in the queue again. */
@@ -240,6 +290,9 @@ vet(Task *task)
 	while (request->slot && !is_good(request, request->slot))
 	{
 		request->slot = NULL; /* before it is queued, and then no more ours */
+		request->admitted = false;
+		if (is_unwanted(request))
+			break;
 		refusal.code = PQPOOL_OK;
 		{
 			Slot *next =
@@ -258,6 +311,13 @@ vet(Task *task)
 	done(request);
 }
 
+static void
+submit(Request *request)
+{
+	request->task = (Task){ .kind = TASK_OTHER, .run = vet, .otherwise = vet };
+	pqp_helper_submit(&request->task);
+}
+
 /* It has a connection.  Whoever brought it shall not be held up by what it takes. */
 static void
 received(Request *request, Slot *slot)
@@ -268,8 +328,7 @@ received(Request *request, Slot *slot)
 		done(request);
 		return;
 	}
-	request->task = (Task){ .kind = TASK_OTHER, .run = vet, .otherwise = vet };
-	pqp_helper_submit(&request->task);
+	submit(request);
 }
 
 /* Called by whoever hands something over, without a lock. */
@@ -400,7 +459,6 @@ static Request *
 pop_ready(pqpool_inbox *inbox)
 {
 	Request *request;
-	uint64_t count;
 
 	pthread_mutex_lock(&inbox->lock);
 	request = inbox->ready;
@@ -409,22 +467,29 @@ pop_ready(pqpool_inbox *inbox)
 		inbox->ready = request->next_ready;
 		take_off(request);
 	}
-	if (!inbox->ready)
-		(void) !read(inbox->fd, &count, sizeof(count));
+	hush_if_empty(inbox);
 	pthread_mutex_unlock(&inbox->lock);
 	return request;
 }
 
-/* It may have lain there for long.  False: it is being vetted again. */
+/*
+ * It may have lain there for long, even beyond its deadline.  False: it is being
+ * vetted again, and has time for that.
+ */
 static bool
 is_fresh(Request *request)
 {
-	if (!request->slot || pqp_seen_good(request->slot, pqp_now()) || request->pool->careful)
+	int64_t now = pqp_now();
+	int64_t deadline = pqp_deadline(now, request->pool->options.reset_timeout_ms);
+
+	if (!request->slot || pqp_still_good(request->slot, now))
 		return true;
+	if (request->caller.deadline < deadline)
+		request->caller.deadline = deadline;
 	pthread_mutex_lock(&request->inbox->lock);
 	put_on(request);
 	pthread_mutex_unlock(&request->inbox->lock);
-	received(request, request->slot);
+	submit(request);
 	return false;
 }
 
@@ -470,6 +535,7 @@ remove_ready(pqpool_inbox *inbox, Request *request)
 		inbox->ready = request->next_ready;
 	if (inbox->last_ready == request)
 		inbox->last_ready = previous;
+	hush_if_empty(inbox);
 }
 
 /* With the lock held; drops it. */

@@ -130,7 +130,8 @@ struct Slot
 	int64_t measured_at;	   /* owner: us: start of the loan; or see loan.h */
 	int64_t heard_at;		   /* owner: us, coarse: last looked for an allotment */
 	bool reset_failed;		   /* owner: DISCARD ALL got an error */
-	int64_t reset_deadline;	   /* lock: us; in pool->resets */
+	int64_t reset_at;		   /* lock: us; in pool->resets: since when */
+	int64_t reset_deadline;	   /* lock: us; likewise */
 	int reset_socket;		   /* lock: likewise */
 	bool fatal;				   /* owner: the server said that it ends the session */
 	_Atomic bool lost;		   /* the user has closed conn: never touch it */
@@ -543,6 +544,7 @@ extern void pqp_turn_expired(Pool *pool, Caller *caller, Refusal *refusal,
 extern void pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal,
 							   pqpool_error *err);
 extern bool pqp_seen_good(Slot *slot, int64_t now);
+extern bool pqp_still_good(Slot *slot, int64_t now);
 extern bool pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now);
 extern bool pqp_admitted(Slot *slot, const Caller *caller);
 extern int64_t pqp_requests_expire(Pool *pool, int64_t now);

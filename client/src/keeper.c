@@ -406,8 +406,9 @@ visit(Round *round, Pool *pool, bool suspended)
 		suspect_all(pool);
 	look_at_idle(pool);
 	round->due = earlier(round->due, tell_leaks(pool, pqp_now()));
-	round->due = earlier(round->due, pqp_requests_expire(pool, pqp_now()));
 	tick(pool, pqp_now(), &knock, &bye);
+	/* after it: who queues from here on compares with keeper_due, and kicks */
+	round->due = earlier(round->due, pqp_requests_expire(pool, pqp_now()));
 	if (knock)
 		pqp_knock(pool, bye);
 	(void) pqp_report_run(pool, false);

@@ -67,14 +67,28 @@ pqp_loan_ends(Slot *slot)
 	pqp_count(&slot->pool->counters.hold[bucket], 1 + skipped);
 }
 
+/*
+ * Who hears notices, as after connecting.  libpq does not tell with which
+ * argument the hook "configure" has set them, so it is always the hooks'; its
+ * own ignore it.
+ */
+static inline void
+pqp_default_notices(Slot *slot)
+{
+	PGconn *conn = PQP_PEEK(&slot->conn);
+	void *arg = slot->pool ? slot->pool->hooks.arg : NULL;
+
+	PQsetNoticeReceiver(conn, slot->receiver, arg);
+	PQsetNoticeProcessor(conn, slot->processor, arg);
+}
+
 /* What libpq keeps for a connection, back to how it was after connecting. */
 static inline void
 pqp_restore(Slot *slot)
 {
 	PGconn *conn = PQP_PEEK(&slot->conn);
 
-	PQsetNoticeReceiver(conn, slot->receiver, NULL);
-	PQsetNoticeProcessor(conn, slot->processor, NULL);
+	pqp_default_notices(slot);
 	PQuntrace(conn);
 	(void) PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
 	(void) PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_ERRORS);

@@ -17,6 +17,8 @@
 
 #include "internal.h"
 
+#include "loan.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,6 +176,7 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	slot->conn = conn;
 	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
 	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
+	pqp_default_notices(slot);
 	slot->backend_pid = PQbackendPID(conn);
 	slot->alive_at = slot->heard_at = now;
 	slot->idle_since = now;

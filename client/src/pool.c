@@ -21,6 +21,8 @@
 
 #include "internal.h"
 
+#define RESET_SOON_US \
+	100000 /* a reset that takes longer is not waited for, if more may be opened */
 
 /*
  * Idle connections.
@@ -197,9 +199,16 @@ reset_task(Task *task)
 	Work work = { 0 };
 	int64_t now = pqp_now();
 	int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
+	pqpool_close_reason reason = PQPOOL_CLOSE_UNFIT;
 	bool commanded;
-	bool good = pqp_clean(slot, &pool->options, deadline, &commanded) && pqp_hook_release(slot) &&
-				(pool->options.reset != PQP_RESET_DISCARD || pqp_discard_all(slot, deadline));
+	bool good = pqp_clean(slot, &pool->options, deadline, &commanded);
+
+	if (good && !pqp_hook_release(slot))
+	{
+		good = false;
+		reason = PQPOOL_CLOSE_HOOK;
+	}
+	good = good && (pool->options.reset != PQP_RESET_DISCARD || pqp_discard_all(slot, deadline));
 
 	now = pqp_now();
 	pthread_mutex_lock(&pool->lock);
@@ -212,7 +221,7 @@ reset_task(Task *task)
 	else
 	{
 		pqp_count(&pool->counters.discarded, 1);
-		pqp_retire(slot, &work, PQPOOL_CLOSE_UNFIT);
+		pqp_retire(slot, &work, reason);
 	}
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
@@ -450,17 +459,39 @@ trim(Pool *pool, Work *work)
 	}
 }
 
+/*
+ * Those that are being reset are the next waiters' in a moment, but for what is
+ * closed then, and for a reset that takes long.  *until: when to look again.
+ */
+static int
+resets_soon(const Pool *pool, int64_t now, int64_t *until)
+{
+	int n = 0;
+
+	for (const Slot *slot = pool->resets; slot; slot = slot->next)
+		if (slot->generation == pool->generation && now - slot->reset_at < RESET_SOON_US)
+		{
+			n++;
+			if (slot->reset_at + RESET_SOON_US < *until)
+				*until = slot->reset_at + RESET_SOON_US;
+		}
+	return n;
+}
+
 /* How many connections ought to be opening now? */
 static int
-wanted(Pool *pool)
+wanted(Pool *pool, Work *work, int64_t now)
 {
-	/* those with the keeper, and being reset, are the next waiters' in a moment */
-	int soon = pool->borrowed + pool->nresets;
+	int64_t until = INT64_MAX;
+	/* those with the keeper are back at once */
+	int soon = pool->borrowed + resets_soon(pool, now, &until);
 	int for_waiters = pqp_lends(pool) ? pool->queue.length - soon : 0;
 	int for_minimum = pool->min_size - pool->count[SLOT_OPEN];
 
 	if (for_waiters <= 0 && pool->spare_wanted && soon == 0 && !pqp_idle_any(pool))
 		for_waiters = 1;
+	if (pool->queue.length > 0)
+		pqp_nudge(pool, work, until);
 	return for_waiters > for_minimum ? for_waiters : for_minimum;
 }
 
@@ -481,7 +512,7 @@ opening_cap(const Pool *pool)
 static void
 grow(Pool *pool, Work *work, int64_t now)
 {
-	int want = wanted(pool);
+	int want = wanted(pool, work, now);
 	int cap = opening_cap(pool);
 
 	if (pool->closed)

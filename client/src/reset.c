@@ -67,6 +67,7 @@ pqp_reset_start(Slot *slot, int64_t deadline)
 	if (!sent)
 		return false;
 	pthread_mutex_lock(&pool->lock);
+	slot->reset_at = pqp_now();
 	slot->reset_deadline = deadline;
 	slot->reset_socket = PQsocket(slot->conn);
 	put_in(pool, slot);
@@ -83,6 +84,7 @@ finish(Slot *slot, bool good)
 	Work work = { 0 };
 	int64_t now = pqp_now();
 	const char *text = good ? pqp_text(slot) : NULL;
+	bool lost_server = !good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
 
 	pthread_mutex_lock(&pool->lock);
 	slot->alive_at = slot->heard_at = now;
@@ -92,7 +94,9 @@ finish(Slot *slot, bool good)
 	else
 	{
 		pqp_count(&pool->counters.discarded, 1);
-		pqp_retire(slot, &work, PQPOOL_CLOSE_UNFIT);
+		if (lost_server)
+			pqp_server_ended(pool, &work, now);
+		pqp_retire(slot, &work, lost_server ? PQPOOL_CLOSE_DEAD : PQPOOL_CLOSE_UNFIT);
 	}
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
