@@ -17,10 +17,10 @@
 
 #include "internal.h"
 
-#include "loan.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "loan.h"
 
 #define BACKOFF_MIN_US 50000
 #define BACKOFF_MAX_US 2000000
