@@ -19,7 +19,8 @@
 # - A macro of a function's first arguments (pqpool_stats) is shown as the function that it stands for. A macro outside the
 #   markers is none of the manual's, unless a comment uses it (PQPOOL_SCOPE).
 # - In a comment, an indented line is an example or a table, and kept as it is; but "<tab>term<tab>text" is a list, and an
-#   indented paragraph without columns is a paragraph. Lines with columns that are not indented are a table with a head.
+#   indented paragraph without columns is a paragraph. Lines with columns that are not indented are a table with a head, of
+#   three columns or more.
 # - The first sentence, up to a colon or semicolon, is the summary in NAME. From "Returns" to the end of the paragraph is
 #   RETURN VALUE. Codes may be written without PQPOOL_.
 #
@@ -776,6 +777,10 @@ sub items
 	my @head = cells($head);
 	my $text = '';
 	my @items;
+
+	# What has no tab before it is a table, whose first line is not shown: not by mistake.
+	$head eq '' || (@head > 2 && defined $rows)
+	  or complain($block->{line}, 'a table whose head heads nothing; a list is indented by a tab');
 
 	for my $row (split /\n/, $rows // '')
 	{

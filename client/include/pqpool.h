@@ -225,8 +225,9 @@ typedef struct pqpool_error
 } pqpool_error;
 
 /*
- * The name of a code ("PQPOOL_TIMED_OUT") and what it means, in English.  Never
- * NULL, also for unknown codes.
+ * Tells a code's name ("PQPOOL_TIMED_OUT"), or what it means, in English.
+ *
+ * Returns a string that is there for ever; never NULL, also for unknown codes.
  */
 PQPOOL_API const char *pqpool_code_name(int code);
 PQPOOL_API const char *pqpool_strerror(int code);
@@ -327,19 +328,23 @@ PQPOOL_API PGconn *pqpool_acquire_at(pqpool *pool, int timeout_ms, pqpool_error 
 PQPOOL_API int pqpool_release(PGconn *conn);
 
 /*
- * As pqpool_release(), but the connection is closed, in the background, and the
- * pool opens another when needed.  Never blocks.
+ * Gives a loan back to be closed: as pqpool_release(), but without mending the
+ * connection.  It is closed in the background, and the pool opens another when
+ * needed.  Never blocks.
+ *
+ * Returns as pqpool_release().
  */
 PQPOOL_API int pqpool_discard(PGconn *conn);
 
 /*
- * Binding.  A bound loan belongs to a thread: nobody else can give it back, and
- * if the thread ends without doing so, the pool takes it back, rolls it back
- * and counts a leak.  Loans of pqpool_get_connection() are bound, and those of
- * pqpool_acquire() are with pool_bind=thread.
+ * Unbinds a loan from its thread, or binds it to one.  A bound loan belongs to
+ * a thread: nobody else can give it back, and if the thread ends without doing
+ * so, the pool takes it back, rolls it back and counts it as abandoned.  Loans of
+ * pqpool_get_connection() are bound, and those of pqpool_acquire() are with
+ * pool_bind=thread.
  *
  * pqpool_transfer() unbinds a loan of the calling thread, so that another may
- * have it. pqpool_adopt() binds an unbound loan to the calling thread.  Doing
+ * have it.  pqpool_adopt() binds an unbound loan to the calling thread.  Doing
  * it again is no error.  A handover is transfer in one thread, adopt in the
  * other.
  *
@@ -401,9 +406,11 @@ PQPOOL_API int pqpool_close(pqpool **pool, int timeout_ms);
 PQPOOL_API int pqpool_resize(pqpool *pool, int min_size, int max_size, pqpool_error *err);
 
 /*
- * Stops lending, until pqpool_resume(): acquires wait, to their deadline
- * (PQPOOL_PAUSED).  Loans that are out are not touched.  Pausing twice needs
- * one resume.  Never block.  Return PQPOOL_OK, CLOSED, BAD_ARGUMENT.
+ * Stops a pool's lending, or lets it go on: after pqpool_pause() acquires wait,
+ * to their deadline (PQPOOL_PAUSED), until pqpool_resume().  Loans that are out
+ * are not touched.  Pausing twice needs one resume.  Never block.
+ *
+ * Return PQPOOL_OK, CLOSED, BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_pause(pqpool *pool);
 PQPOOL_API int pqpool_resume(pqpool *pool);
@@ -415,8 +422,10 @@ PQPOOL_API int pqpool_resume(pqpool *pool);
  * empty it.
  *
  * Blocks until the old ones are gone, at most timeout_ms; 0: not at all; -1: as
- * long as it takes.  Returns PQPOOL_OK, TIMED_OUT (the rest follow as they come
- * back), CLOSED, BAD_ARGUMENT.
+ * long as it takes.
+ *
+ * Returns PQPOOL_OK, TIMED_OUT (the rest follow as they come back), CLOSED,
+ * BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_drain(pqpool *pool, int timeout_ms);
 
@@ -429,8 +438,10 @@ PQPOOL_API int pqpool_drain(pqpool *pool, int timeout_ms);
  */
 
 /*
- * The name, and the id that tells this pool object from all others (drawn anew
- * in a forked child).  Valid until the pool is closed; never NULL.
+ * Tells a pool's name, or its id: what tells this pool object from all others
+ * (drawn anew in a forked child).
+ *
+ * Returns a string that is valid until the pool is closed; never NULL.
  */
 PQPOOL_API const char *pqpool_name(const pqpool *pool);
 PQPOOL_API const char *pqpool_id(const pqpool *pool);
@@ -502,8 +513,10 @@ typedef struct pqpool_statistics
 } pqpool_statistics;
 
 /*
- * A snapshot.  Takes no lock, and so holds up nobody: figures of what happens
- * at the same time may differ by it, but size is always the sum of its parts.
+ * Reads a pool's figures: what it has now, and what it has counted since it was
+ * opened.  Takes no lock, and so holds up nobody: figures of what happens at the
+ * same time may differ by it, but size is always the sum of its parts.
+ *
  * Returns PQPOOL_OK, BAD_ARGUMENT.
  */
 #define pqpool_stats(pool, stats) pqpool_stats_sized(pool, stats, sizeof(*(stats)))
@@ -534,8 +547,10 @@ typedef struct pqpool_allotment
 } pqpool_allotment;
 
 /*
- * What the pool was last told, without asking anew.  Does not block.  Returns
- * PQPOOL_OK, BAD_ARGUMENT.
+ * Tells what the server allots to a pool: what it said last, without asking
+ * anew.  Does not block.
+ *
+ * Returns PQPOOL_OK, BAD_ARGUMENT.
  */
 #define pqpool_limits(pool, allotment) pqpool_limits_sized(pool, allotment, sizeof(*(allotment)))
 PQPOOL_API int pqpool_limits_sized(pqpool *pool, pqpool_allotment *allotment, size_t size);
@@ -557,6 +572,9 @@ PQPOOL_API int pqpool_limits_sized(pqpool *pool, pqpool_allotment *allotment, si
  *
  * The conninfo is remembered after pqpool_close_pool() for threads' own
  * connections, see below.
+ *
+ * Returns PQPOOL_OK, ALREADY_INITIALIZED, and as pqpool_open() says: BAD_OPTION,
+ * OUT_OF_MEMORY, SYSTEM.
  */
 PQPOOL_API int pqpool_initialize(const char *conninfo, pqpool_error *err);
 
@@ -576,28 +594,36 @@ PQPOOL_API int pqpool_initialize(const char *conninfo, pqpool_error *err);
  * the same connection again; it is then lent until it has been given back as
  * often.  It ends with pqpool_cleanup_thread_local_connection() or with the
  * thread.
+ *
+ * Returns NULL on error: as pqpool_acquire(); also CLOSED, where the pool of the
+ * scope has been closed, and what entering the scope failed with.
  */
 PQPOOL_API PGconn *pqpool_get_connection(pqpool_error *err) PQPOOL_WARN_UNUSED;
 PQPOOL_API PGconn *pqpool_get_connection_at(pqpool_error *err, const char *site) PQPOOL_WARN_UNUSED;
 
 /*
  * Gives back what pqpool_get_connection() gave: the same as pqpool_release().
- * A thread's own connection is rolled back and kept.  WRONG_THREAD: the loan or
- * connection is another thread's.
+ * A thread's own connection is rolled back and kept.
+ *
+ * Returns as pqpool_release(); WRONG_THREAD: the loan or connection is another
+ * thread's.
  */
 PQPOOL_API int pqpool_return_connection(PGconn *conn);
 
 /*
- * Closes the default pool, if one is open; again, or with none, is PQPOOL_OK
- * and does nothing.  As pqpool_close(), but waits for idle connections only, at
- * most a second; loans are closed when they come back.
+ * Closes the default pool, if one is open; again, or with none, does nothing.
+ * As pqpool_close(), but waits for idle connections only, at most a second; loans
+ * are closed when they come back.
+ *
+ * Returns PQPOOL_OK, always.
  */
 PQPOOL_API int pqpool_close_pool(void);
 
 /*
- * Closes the calling thread's own connection, if it has one; again is PQPOOL_OK
- * and does nothing.  Also if it is lent: it must not be used afterwards.  Does
- * not block.
+ * Closes the calling thread's own connection, if it has one; again does nothing.
+ * Also if it is lent: it must not be used afterwards.  Does not block.
+ *
+ * Returns PQPOOL_OK, always.
  */
 PQPOOL_API int pqpool_cleanup_thread_local_connection(void);
 
@@ -638,8 +664,10 @@ typedef struct pqpool_scope
  * pqpool_scope_enter_conninfo() opens a pool, as pqpool_open(), that the scope
  * owns and closes, as pqpool_close_pool() does, when it is left.
  *
- * Do not block.  Return PQPOOL_OK; BAD_ARGUMENT (NULL), CLOSED, OUT_OF_MEMORY,
- * and those of pqpool_open().  On error nothing is entered, and leaving is
+ * Do not block.
+ *
+ * Return PQPOOL_OK; BAD_ARGUMENT (NULL), CLOSED, OUT_OF_MEMORY, and those of
+ * pqpool_open().  On error nothing is entered, and leaving is
  * PQPOOL_SCOPE_ORDER.
  */
 PQPOOL_API int pqpool_scope_enter(pqpool_scope *scope, pqpool *pool, pqpool_error *err);
@@ -657,10 +685,11 @@ PQPOOL_API int pqpool_scope_enter_conninfo(pqpool_scope *scope, const char *conn
 PQPOOL_API int pqpool_scope_enter_process(pqpool_scope *scope, pqpool *pool, pqpool_error *err);
 
 /*
- * The pool that pqpool_get_connection() would use in this thread, or NULL if
- * that is none.  It is how a scope is handed to worker threads: pass this to
- * them, and let each enter it, while the scope that it comes from is open.
- * Never blocks.
+ * Tells the pool that pqpool_get_connection() would use in this thread.  It is
+ * how a scope is handed to worker threads: pass this to them, and let each enter
+ * it, while the scope that it comes from is open.  Never blocks.
+ *
+ * Returns NULL if that is none.
  */
 PQPOOL_API pqpool *pqpool_current(void);
 
@@ -676,16 +705,18 @@ PQPOOL_API pqpool *pqpool_current(void);
 PQPOOL_API int pqpool_scope_leave(pqpool_scope *scope);
 
 /*
- * For PQPOOL_SCOPE: a scope that is always entered; if that failed, getting a
- * connection in it gives the error.
+ * Enters a scope in any case: if that failed, getting a connection in it gives
+ * the error.  For PQPOOL_SCOPE.
+ *
+ * Returns the scope, to be left by pqpool_scope_leave().
  */
 PQPOOL_API pqpool_scope pqpool_scope_begin(pqpool *pool);
 
 /*
  * 9. EVENT LOOPS
  *
- * For threads that must not block: start an acquire, go on, and take what came
- * of it from an inbox, whose descriptor tells the loop when there is something.
+ * An inbox gets what came of acquires that a thread has started, and did not
+ * wait for; its descriptor tells the thread's loop when there is something.
  *
  *		inbox = pqpool_inbox_open(&err);
  *		epoll_ctl(..., pqpool_inbox_fd(inbox), EPOLLIN)
@@ -701,30 +732,35 @@ PQPOOL_API pqpool_scope pqpool_scope_begin(pqpool *pool);
 typedef struct pqpool_inbox pqpool_inbox;
 
 /*
- * Opens an inbox.  NULL: OUT_OF_MEMORY, SYSTEM (no descriptor).  Close with
+ * Opens an inbox.  Does not block.
+ *
+ * Returns NULL on error: OUT_OF_MEMORY, SYSTEM (no descriptor).  Close with
  * pqpool_inbox_close().
  */
 PQPOOL_API pqpool_inbox *pqpool_inbox_open(pqpool_error *err) PQPOOL_WARN_UNUSED;
 
 /*
- * A descriptor that is readable while something is in the inbox.  For poll,
- * epoll and the like only; it is the inbox's.
+ * Tells the descriptor that is readable while something is in the inbox.  For
+ * poll, epoll and the like only; it is the inbox's.
+ *
+ * Returns -1 if inbox is NULL.
  */
 PQPOOL_API int pqpool_inbox_fd(const pqpool_inbox *inbox);
 
 /*
- * Begins to acquire a connection: as pqpool_acquire(), in the same queue with
- * those who wait there, but the result comes into the inbox, with the tag.
- * There is exactly one result for each call that returns PQPOOL_OK, unless it
- * is cancelled: a connection, checked and reset, or an error, at the deadline at
- * the latest.  A connection that lies in the inbox is lent, to be used or given
- * back; and is checked again when it is taken out late.
+ * Begins to acquire a connection, without waiting for it: as pqpool_acquire(),
+ * in the same queue with those who wait there, but the result comes into the
+ * inbox, with the tag.  There is exactly one result for each call that returns
+ * PQPOOL_OK, unless it is cancelled: a connection, checked and reset, or an
+ * error, at the deadline at the latest; that the pool is closed is one, too.  A
+ * connection that lies in the inbox is lent, to be used or given back; and is
+ * checked again when it is taken out late.
  *
  * The loan is unbound, pool_bind or not.  ticket, if not NULL, gets a number
  * to cancel it by.  Never blocks.
  *
- * Returns PQPOOL_OK; BAD_ARGUMENT, CLOSED, OUT_OF_MEMORY, SYSTEM (no thread can
- * be started to watch the deadline).
+ * Returns PQPOOL_OK; BAD_ARGUMENT, OUT_OF_MEMORY, SYSTEM (no thread can be started
+ * to watch the deadline).
  */
 PQPOOL_API int pqpool_acquire_start(pqpool *pool, int timeout_ms, pqpool_inbox *inbox, void *tag,
 									uint64_t *ticket, pqpool_error *err);
@@ -732,23 +768,29 @@ PQPOOL_API int pqpool_acquire_start_at(pqpool *pool, int timeout_ms, pqpool_inbo
 									   uint64_t *ticket, pqpool_error *err, const char *site);
 
 /*
- * Takes the oldest result out.  Returns 1 and sets *tag and *conn; conn is NULL
- * if the acquire failed, and err says why.  Returns 0 if there is none.  Never
- * blocks.  Several threads may share an inbox.
+ * Takes the oldest result out of an inbox.  Never blocks.  Several threads may
+ * share an inbox.
+ *
+ * Returns 1 and sets *tag and *conn; conn is NULL if the acquire failed, and err
+ * says why.  Returns 0 if there is no result.
  */
 PQPOOL_API int pqpool_inbox_next(pqpool_inbox *inbox, void **tag, PGconn **conn, pqpool_error *err);
 
 /*
- * Takes an acquire back.  PQPOOL_OK: no result of it will come out of the
- * inbox; a connection that was there already is given back.  NOT_LENT: it has
- * come out before, or there never was such a ticket.  Never blocks.
+ * Takes an acquire back that has been started.  A connection that was in the
+ * inbox already is given back.  Never blocks.
+ *
+ * Returns PQPOOL_OK: no result of it will come out of the inbox; NOT_LENT: it has
+ * come out before, or there never was such a ticket; BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_acquire_cancel(pqpool_inbox *inbox, uint64_t ticket);
 
 /*
  * Closes an inbox and sets the variable to NULL; all acquires that are under
- * way are taken back.  Closing NULL is PQPOOL_OK.  Never blocks.  No other
- * thread may use the inbox any more.
+ * way are taken back, as by pqpool_acquire_cancel().  Closing NULL is PQPOOL_OK.
+ * Never blocks.  No other thread may use the inbox any more.
+ *
+ * Returns PQPOOL_OK, BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_inbox_close(pqpool_inbox **inbox);
 
@@ -758,28 +800,10 @@ PQPOOL_API int pqpool_inbox_close(pqpool_inbox **inbox);
  * Functions of the program's that the pool calls, for one connection at a time,
  * and never with a lock held.  They may take their time, at the cost of who
  * waits for that connection, and may call the pool, but not close it.  They
- * must return: no longjmp, no C++ exception.  Any may be NULL.
- *
- * configure		after connecting, before the connection is first lent: session settings, prepared
- *					statements, a notice processor (which then is the pool's default).  Called by a
- *					helper thread, as a rule.
- * before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by
- *					a helper thread.  The caller's deadline does not stop it.
- * after_release	each time after it was given back and rolled back, by the thread that gave it back;
- *					with pool_reset=discard before the DISCARD ALL.
- * on_close			before it is closed, by a helper thread, as a rule; for what the program keeps about it.
- *					The connection may be dead: no queries.
- *
- * configure, before_acquire and after_release return 0 for "fit".  Else, or if
- * they leave a transaction open or the connection broken, it is closed, and:
- * configure: it counts as a failed attempt to connect, callers are told
- * PQPOOL_HOOK; before_acquire: another one is tried, until the deadline.
- *
- * event			something happened, see below.  Called by whoever noticed, after the fact.
- *
- * With before_acquire, after_release or trace every acquire and release takes
- * the pool's lock.
+ * must return: no longjmp, no C++ exception.
  */
+
+/* What happened, which says what an event's fields tell. */
 typedef enum pqpool_event_type
 {
 	PQPOOL_EVENT_OPENED = 1,  /* duration: connecting */
@@ -793,19 +817,19 @@ typedef enum pqpool_event_type
 	PQPOOL_EVENT_RELEASED	/* duration: held; only with trace */
 } pqpool_event_type;
 
-/* Valid during the call only. */
+/* Tells a hook what happened.  Valid, with what it points to, during the call only. */
 typedef struct pqpool_event
 {
-	int type;			 /* a pqpool_event_type; there may be more in later versions */
-	int code;			 /* a pqpool_code */
-	int reason;			 /* a pqpool_close_reason */
-	int backend_pid;	 /* of the connection; 0: of none */
-	int number;			 /* see type */
-	int tid;			 /* the borrowing thread, as gettid() has it; 0: none */
-	int64_t duration_us; /* see type */
-	const char *pool;	 /* pqpool_name() */
-	const char *site;	 /* where it was acquired; NULL: not known */
-	const char *sqlstate;
+	int type;			  /* a pqpool_event_type; there may be more in later versions */
+	int code;			  /* a pqpool_code */
+	int reason;			  /* a pqpool_close_reason */
+	int backend_pid;	  /* of the connection; 0: of none */
+	int number;			  /* see type */
+	int tid;			  /* the borrowing thread, as gettid() has it; 0: none */
+	int64_t duration_us;  /* see type */
+	const char *pool;	  /* pqpool_name() */
+	const char *site;	  /* where it was acquired; NULL: not known */
+	const char *sqlstate; /* the server's; "": none */
 	const char
 		*message; /* libpq's text at full length, or our own; "" if there is nothing to say */
 } pqpool_event;
@@ -822,8 +846,31 @@ typedef struct pqpool_hooks
 } pqpool_hooks;
 
 /*
- * As pqpool_open(), with hooks, which are copied; arg must stay until the last
- * connection has been closed (pqpool_close() with timeout -1 waits for that).
+ * Opens a pool with hooks: as pqpool_open().  Any hook may be NULL, which is none.
+ * The struct is copied; its arg must stay until the last connection has been closed
+ * (pqpool_close() with timeout -1 waits for that).
+ *
+ *	configure		after connecting, before the connection is first lent: session settings, prepared
+ *					statements, a notice processor (which then is the pool's default).  Called by a
+ *					helper thread, as a rule.  With pool_reset=discard, DISCARD ALL undoes what it has set or
+ *					prepared.
+ *	before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by
+ *					a helper thread.  The caller's deadline does not stop it.
+ *	after_release	each time after it was given back and rolled back, by the thread that gave it back;
+ *					with pool_reset=discard before the DISCARD ALL.
+ *	on_close		before it is closed, by a helper thread, as a rule; for what the program keeps about it.
+ *					The connection may be dead: no queries.
+ *	event			something happened, see pqpool_event.  Called by whoever noticed, after the fact.
+ *
+ * configure, before_acquire and after_release return 0 for "fit".  Else, or if
+ * they leave a transaction open or the connection broken, it is closed, and:
+ * configure: it counts as a failed attempt to connect, callers are told
+ * PQPOOL_HOOK; before_acquire: another one is tried, until the deadline.
+ *
+ * With before_acquire, after_release or trace every acquire and release takes
+ * the pool's lock.
+ *
+ * Returns NULL on error, as pqpool_open().
  */
 #define pqpool_open_hooked(conninfo, hooks, err) \
 	pqpool_open_hooked_sized(conninfo, hooks, sizeof(*(hooks)), err)
@@ -833,9 +880,9 @@ PQPOOL_API pqpool *pqpool_open_hooked_sized(const char *conninfo, const pqpool_h
 /*
  * 11. VERSION AND FEATURES
  *
- * Compare PQPOOL_VERSION_NUMBER (compiled with) with pqpool_version_number()
- * (running with).  Features come with a macro PQPOOL_HAS_..., so that programs
- * can be compiled against several versions.
+ * Tell the library's version.  Compare PQPOOL_VERSION_NUMBER (compiled with)
+ * with pqpool_version_number() (running with).  Features come with a macro
+ * PQPOOL_HAS_..., so that programs can be compiled against several versions.
  */
 #define PQPOOL_VERSION "1.0.0"
 #define PQPOOL_VERSION_NUMBER 10000 /* 1.0.0 */

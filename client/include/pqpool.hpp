@@ -55,6 +55,7 @@
 
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -212,6 +213,9 @@ class pool
 	/* pqpool_open() */
 	explicit pool(const char *conninfo);
 	explicit pool(const std::string &conninfo);
+	/* pqpool_open_hooked(), with the C struct as it is; its functions must not throw. */
+	pool(const char *conninfo, const pqpool_hooks &hooks);
+	pool(const std::string &conninfo, const pqpool_hooks &hooks);
 	pool(pool &&other) noexcept;
 	pool &operator=(pool &&other) noexcept;
 	pool(const pool &) = delete;
@@ -220,6 +224,8 @@ class pool
 
 	PQPOOLXX_NODISCARD static pool try_open(const char *conninfo, error &err) noexcept;
 	PQPOOLXX_NODISCARD static pool try_open(const std::string &conninfo, error &err) noexcept;
+	PQPOOLXX_NODISCARD static pool try_open(const char *conninfo, const pqpool_hooks &hooks,
+											error &err) noexcept;
 
 	/* there is a pool, open or closed by somebody else */
 	explicit operator bool() const noexcept;
@@ -302,14 +308,25 @@ void cleanup_thread_local_connection() noexcept;
  *		pqpoolxx::connection conn = pqpoolxx::get_connection();		from reports
  *
  * Belongs to the block and the thread that made it, so it is neither copied nor
- * moved.
+ * moved.  One for all threads may be left by any of them.
  */
+struct all_threads_t
+{
+};
+constexpr all_threads_t all_threads = {};
+
 class scope
 {
   public:
 	/* pqpool_scope_enter().  The pool must stay open. */
 	explicit scope(pool &current);
 	scope(pool &current, error &err) noexcept;
+	/* of a pool that current_pool() gave in another thread */
+	explicit scope(pqpool *current);
+	scope(pqpool *current, error &err) noexcept;
+	/* pqpool_scope_enter_process() */
+	scope(pool &current, all_threads_t);
+	scope(pool &current, all_threads_t, error &err) noexcept;
 	/* pqpool_scope_enter_conninfo(): with a pool of its own. */
 	explicit scope(const char *conninfo);
 	explicit scope(const std::string &conninfo);
@@ -330,6 +347,79 @@ class scope
 	pqpool_scope scope_;
 	bool entered_;
 };
+
+/* pqpool_current(): NULL if there is none. */
+pqpool *current_pool() noexcept;
+
+/*
+ * 7. EVENT LOOPS
+ *
+ * Where acquires that have been started end, one after the other:
+ *
+ *		pqpoolxx::inbox inbox;						inbox.fd() goes into the loop's epoll set
+ *		inbox.start(pool, std::chrono::seconds(2), my_request);
+ *		...
+ *		while (inbox.next(tag, conn, err))
+ *			if (conn) ... use it, without blocking ...
+ *			else ... err says why ...
+ *
+ * When it dies, acquires that are under way are taken back.  It can be moved,
+ * not copied; one that was moved from or closed is empty.
+ */
+class inbox
+{
+  public:
+	/* pqpool_inbox_open() */
+	inbox();
+	inbox(inbox &&other) noexcept;
+	inbox &operator=(inbox &&other) noexcept;
+	inbox(const inbox &) = delete;
+	inbox &operator=(const inbox &) = delete;
+	~inbox();
+
+	PQPOOLXX_NODISCARD static inbox try_open(error &err) noexcept;
+
+	explicit operator bool() const noexcept;
+
+	/* pqpool_inbox_fd(); -1 if empty */
+	int fd() const noexcept;
+
+	/*
+	 * pqpool_acquire_start(), which return the ticket.  Without timeout:
+	 * pool_acquire_timeout.  try_start() returns 0 if nothing was started.
+	 */
+	std::uint64_t start(pool &from, void *tag, site where = PQPOOLXX_CALLER);
+	std::uint64_t start(pool &from, milliseconds timeout, void *tag, site where = PQPOOLXX_CALLER);
+	std::uint64_t try_start(pool &from, void *tag, error &err,
+							site where = PQPOOLXX_CALLER) noexcept;
+	std::uint64_t try_start(pool &from, milliseconds timeout, void *tag, error &err,
+							site where = PQPOOLXX_CALLER) noexcept;
+
+	/*
+	 * pqpool_inbox_next().  False: nothing is there, and nothing is changed but
+	 * err.  True: either conn is a loan, or err says why there is none.
+	 */
+	bool next(void *&tag, connection &conn, error &err) noexcept;
+
+	/* pqpool_acquire_cancel().  False: it has come out, or never was. */
+	bool cancel(std::uint64_t ticket) noexcept;
+
+	/* pqpool_inbox_close() */
+	void close() noexcept;
+
+	/* for C functions; NULL if empty */
+	pqpool_inbox *get() const noexcept;
+
+	void swap(inbox &other) noexcept;
+
+  private:
+	explicit inbox(pqpool_inbox *handle) noexcept;
+	std::uint64_t begin(pool &from, int timeout_ms, void *tag, error &err, site where) noexcept;
+
+	pqpool_inbox *inbox_;
+};
+
+void swap(inbox &a, inbox &b) noexcept;
 
 /*-------------------------------------------------------------------------
  * What follows is how.
@@ -582,6 +672,19 @@ inline pool::pool(const std::string &conninfo) : pool(conninfo.c_str())
 {
 }
 
+inline pool::pool(const char *conninfo, const pqpool_hooks &hooks) : pool_(nullptr)
+{
+	error err;
+
+	pool_ = pqpool_open_hooked_sized(conninfo, &hooks, sizeof(hooks), err.get());
+	detail::check(err);
+}
+
+inline pool::pool(const std::string &conninfo, const pqpool_hooks &hooks)
+	: pool(conninfo.c_str(), hooks)
+{
+}
+
 inline pool::pool(pool &&other) noexcept : pool_(other.detach())
 {
 }
@@ -610,6 +713,12 @@ inline pool
 pool::try_open(const std::string &conninfo, error &err) noexcept
 {
 	return try_open(conninfo.c_str(), err);
+}
+
+inline pool
+pool::try_open(const char *conninfo, const pqpool_hooks &hooks, error &err) noexcept
+{
+	return take(pqpool_open_hooked_sized(conninfo, &hooks, sizeof(hooks), err.get()));
 }
 
 inline pool::operator bool() const noexcept
@@ -811,16 +920,37 @@ cleanup_thread_local_connection() noexcept
 
 /*---- scopes ----*/
 
-inline scope::scope(pool &current) : scope_(), entered_(false)
+inline scope::scope(pool &current) : scope(current.get())
+{
+}
+
+inline scope::scope(pool &current, error &err) noexcept : scope(current.get(), err)
+{
+}
+
+inline scope::scope(pqpool *current) : scope_(), entered_(false)
 {
 	error err;
 
-	entered_ = pqpool_scope_enter(&scope_, current.get(), err.get()) == PQPOOL_OK;
+	entered_ = pqpool_scope_enter(&scope_, current, err.get()) == PQPOOL_OK;
 	detail::check(err);
 }
 
-inline scope::scope(pool &current, error &err) noexcept
-	: scope_(), entered_(pqpool_scope_enter(&scope_, current.get(), err.get()) == PQPOOL_OK)
+inline scope::scope(pqpool *current, error &err) noexcept
+	: scope_(), entered_(pqpool_scope_enter(&scope_, current, err.get()) == PQPOOL_OK)
+{
+}
+
+inline scope::scope(pool &current, all_threads_t) : scope_(), entered_(false)
+{
+	error err;
+
+	entered_ = pqpool_scope_enter_process(&scope_, current.get(), err.get()) == PQPOOL_OK;
+	detail::check(err);
+}
+
+inline scope::scope(pool &current, all_threads_t, error &err) noexcept
+	: scope_(), entered_(pqpool_scope_enter_process(&scope_, current.get(), err.get()) == PQPOOL_OK)
 {
 }
 
@@ -855,6 +985,146 @@ scope::leave() noexcept
 	if (code != PQPOOL_WRONG_THREAD)
 		entered_ = false;
 	return code;
+}
+
+inline pqpool *
+current_pool() noexcept
+{
+	return pqpool_current();
+}
+
+/*---- event loops ----*/
+
+inline inbox::inbox(pqpool_inbox *handle) noexcept : inbox_(handle)
+{
+}
+
+inline inbox::inbox() : inbox_(nullptr)
+{
+	error err;
+
+	inbox_ = pqpool_inbox_open(err.get());
+	detail::check(err);
+}
+
+inline inbox::inbox(inbox &&other) noexcept : inbox_(other.inbox_)
+{
+	other.inbox_ = nullptr;
+}
+
+inline inbox &
+inbox::operator=(inbox &&other) noexcept
+{
+	inbox moved(std::move(other));
+
+	swap(moved);
+	return *this;
+}
+
+inline inbox::~inbox()
+{
+	close();
+}
+
+inline inbox
+inbox::try_open(error &err) noexcept
+{
+	return inbox(pqpool_inbox_open(err.get()));
+}
+
+inline inbox::operator bool() const noexcept
+{
+	return inbox_ != nullptr;
+}
+
+inline int
+inbox::fd() const noexcept
+{
+	return pqpool_inbox_fd(inbox_);
+}
+
+inline std::uint64_t
+inbox::begin(pool &from, int timeout_ms, void *tag, error &err, site where) noexcept
+{
+	std::uint64_t ticket = 0;
+
+	if (pqpool_acquire_start_at(from.get(), timeout_ms, inbox_, tag, &ticket, err.get(),
+								where.text()) != PQPOOL_OK)
+		return 0;
+	return ticket;
+}
+
+inline std::uint64_t
+inbox::start(pool &from, void *tag, site where)
+{
+	error err;
+	std::uint64_t ticket = try_start(from, tag, err, where);
+
+	detail::check(err);
+	return ticket;
+}
+
+inline std::uint64_t
+inbox::start(pool &from, milliseconds timeout, void *tag, site where)
+{
+	error err;
+	std::uint64_t ticket = try_start(from, timeout, tag, err, where);
+
+	detail::check(err);
+	return ticket;
+}
+
+inline std::uint64_t
+inbox::try_start(pool &from, void *tag, error &err, site where) noexcept
+{
+	return begin(from, -1, tag, err, where);
+}
+
+inline std::uint64_t
+inbox::try_start(pool &from, milliseconds timeout, void *tag, error &err, site where) noexcept
+{
+	return begin(from, detail::to_ms(timeout), tag, err, where);
+}
+
+inline bool
+inbox::next(void *&tag, connection &conn, error &err) noexcept
+{
+	PGconn *loan = nullptr;
+
+	if (!pqpool_inbox_next(inbox_, &tag, &loan, err.get()))
+		return false;
+	conn = connection::take(loan);
+	return true;
+}
+
+inline bool
+inbox::cancel(std::uint64_t ticket) noexcept
+{
+	return pqpool_acquire_cancel(inbox_, ticket) == PQPOOL_OK;
+}
+
+inline void
+inbox::close() noexcept
+{
+	(void) pqpool_inbox_close(&inbox_);
+}
+
+inline pqpool_inbox *
+inbox::get() const noexcept
+{
+	return inbox_;
+}
+
+inline void
+inbox::swap(inbox &other) noexcept
+{
+	std::swap(inbox_, other.inbox_);
+}
+
+inline void
+swap(inbox &a, inbox &b) noexcept
+{
+	a.swap(b);
 }
 
 } // namespace pqpoolxx

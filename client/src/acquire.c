@@ -443,7 +443,9 @@ pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 			return true;
 		}
 	}
-	give_up(slot, caller, PQPOOL_CLOSE_DEAD, now);
+	/* cut short by the caller's deadline, that says nothing of the server */
+	give_up(slot, caller, pqp_now() < caller->deadline ? PQPOOL_CLOSE_DEAD : PQPOOL_CLOSE_UNFIT,
+			now);
 	return false;
 }
 
@@ -574,7 +576,8 @@ pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site, pqpool_err
 		}
 	}
 	caller.since = pqp_now();
-	caller.borrower = (Borrower){ .mine = mine, .tid = thread->tid, .site = site };
+	caller.borrower =
+		(Borrower){ .mine = mine, .tid = thread->tid, .site = site, .since = caller.since };
 	caller.deadline = pqp_deadline(caller.since, timeout_ms == -1 ? pool->options.acquire_timeout_ms
 																  : timeout_ms);
 	return acquire_slowly(pool, thread, &caller, slot, err);

@@ -50,9 +50,6 @@ ended(Slot *slot)
 	pqp_count(&pool->counters.closed_by[slot->reason], 1);
 	slot->conn = NULL;
 	pqp_slot_free(slot);
-	/* a full server is left alone for long only while there is something to lend */
-	if (pool->failure.code == PQPOOL_SERVER_FULL && pqp_size(pool) == 0)
-		pool->retry_at = 0;
 	if (pool->watchers > 0)
 		pthread_cond_broadcast(&pool->changed);
 	if (pool->closed && pool->link.bye_pending)

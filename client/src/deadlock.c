@@ -20,7 +20,8 @@
  * others go on.
  *
  * Locks: registry, then all pools in the order of the list.  So it is done
- * only where loans have been bound, and by who has waited for long anyway.
+ * only where loans have been bound, by who has waited for long anyway, and by
+ * those whose time is over.
  *
  *-------------------------------------------------------------------------
  */

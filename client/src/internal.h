@@ -332,6 +332,7 @@ typedef struct Borrower
 	uint64_t mine; /* the item's word */
 	pid_t tid;
 	const char *site;
+	int64_t since; /* us: when he came */
 } Borrower;
 
 /* One caller in acquire.  The queue knows only its first member. */

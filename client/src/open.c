@@ -205,7 +205,7 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	pqp_connected(pool, slot->serial, text, began);
 	lend = borrower && !pool->closed;
 	if (lend)
-		pqp_lend(slot, borrower, now, now);
+		pqp_lend(slot, borrower, borrower->since, now);
 	else
 		pqp_put_back(slot, &work, now);
 	pqp_pump(pool, &work, now);

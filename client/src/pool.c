@@ -124,6 +124,9 @@ pqp_retire(Slot *slot, Work *work, pqpool_close_reason reason)
 	pqp_item_hold(&slot->item);
 	pqp_slot_state(slot, SLOT_CLOSING);
 	slot->reason = reason;
+	/* a full server is left alone for long only while there is something to lend */
+	if (slot->pool->count[SLOT_OPEN] == 0 && slot->pool->failure.code == PQPOOL_SERVER_FULL)
+		slot->pool->retry_at = 0;
 	if (reason == PQPOOL_CLOSE_LIFETIME)
 		slot->pool->retired_at = pqp_now();
 	slot->next = work->close;

@@ -8,6 +8,18 @@
  */
 #include "client.h"
 
+#include <setjmp.h>
+#include <sys/wait.h>
+
+/* ThreadSanitizer ends a child that starts threads, unless told not to. */
+const char *__tsan_default_options(void);
+
+const char *
+__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+
 static pqpool *pools[4];
 static const char *const names[] = { "zero", "one", "two", "three", "owned" };
 
@@ -35,6 +47,15 @@ current(void)
 }
 
 #define DEFAULT 100
+
+static atomic_int wrong_pools;
+
+static void
+check(int expected)
+{
+	if (current() != expected)
+		atomic_fetch_add(&wrong_pools, 1);
+}
 
 /*---- ways out ----*/
 
@@ -127,6 +148,24 @@ test_ways_out(void)
 		is_int(current(), 1, "and again");
 	}
 	is_int(current(), DEFAULT, "left by its end");
+}
+
+/* longjmp leaves no scope; the next one further out that is left restores the right pool. */
+static jmp_buf out_of_scope;
+
+static void
+test_longjmp(void)
+{
+	PQPOOL_SCOPE(pools[1])
+	{
+		if (setjmp(out_of_scope) == 0)
+		{
+			PQPOOL_SCOPE(pools[2])
+			longjmp(out_of_scope, 1);
+		}
+		is_int(current(), 2, "longjmp does not leave a scope");
+	}
+	is_int(current(), DEFAULT, "leaving the outer one restores what was before that");
 }
 
 /*---- by hand ----*/
@@ -267,16 +306,179 @@ test_without_default(void)
 	unsetenv("PGAPPNAME");
 }
 
-/*---- 16 threads, 3 levels ----*/
+/*---- for all threads of the process ----*/
 
-static atomic_int wrong_pools;
+typedef struct Look
+{
+	pqpool *enter; /* a scope of the thread's own first; NULL: none */
+	int seen;
+	pqpool *current;
+} Look;
 
 static void
-check(int expected)
+look(int index, void *arg)
 {
-	if (current() != expected)
-		atomic_fetch_add(&wrong_pools, 1);
+	Look *l = arg;
+	pqpool_scope scope;
+
+	(void) index;
+	if (l->enter != NULL)
+		(void) pqpool_scope_enter(&scope, l->enter, NULL);
+	l->seen = current();
+	l->current = pqpool_current();
 }
+
+/* What another thread sees. */
+static int
+elsewhere(void)
+{
+	Look l = { 0 };
+
+	run_threads(1, look, &l);
+	return l.seen;
+}
+
+static void
+test_process(void)
+{
+	pqpool_scope a, b, c;
+	Attempt attempt;
+	Look l = { .enter = pools[3] };
+	pqpool *none = NULL;
+
+	is_code(pqpool_scope_enter_process(&a, pools[1], NULL), PQPOOL_OK, "a process-wide scope");
+	ok(current() == 1 && elsewhere() == 1, "is everybody's, before the default pool");
+	ok(pqpool_current() == pools[1], "as pqpool_current() says");
+	run_threads(1, look, &l);
+	ok(l.seen == 3 && l.current == pools[3], "but of those that are in one of their own");
+	PQPOOL_SCOPE(pools[2])
+	ok(current() == 2 && elsewhere() == 1, "which is nobody else's");
+
+	is_code(pqpool_scope_enter_process(&b, pools[2], NULL), PQPOOL_OK, "a second one");
+	is_code(pqpool_scope_enter_process(&c, pools[3], NULL), PQPOOL_OK, "and a third");
+	is_int(elsewhere(), 3, "the last one counts");
+	is_code(pqpool_scope_leave(&b), PQPOOL_SCOPE_ORDER, "the second is left, while it is covered");
+	is_int(elsewhere(), 3, "the third still counts");
+	is_code(pqpool_scope_leave(&b), PQPOOL_SCOPE_ORDER, "it cannot be left twice");
+	attempt.scope = &c;
+	run_threads(1, leave_it, &attempt);
+	is_code(attempt.code, PQPOOL_OK, "another thread leaves the third");
+	ok(current() == 1 && elsewhere() == 1, "and the first counts, as the second has gone with it");
+	is_code(pqpool_scope_leave(&c), PQPOOL_SCOPE_ORDER, "the third cannot be left twice");
+	is_code(pqpool_scope_leave(&a), PQPOOL_OK, "the first is left");
+	ok(current() == DEFAULT && elsewhere() == DEFAULT, "and all is as it was");
+
+	is_code(pqpool_scope_enter_process(&a, none, NULL), PQPOOL_BAD_ARGUMENT, "no pool, no scope");
+	is_code(pqpool_scope_leave(&a), PQPOOL_SCOPE_ORDER, "and nothing to leave");
+	is_code(pqpool_scope_enter_process(NULL, pools[1], NULL), PQPOOL_BAD_ARGUMENT,
+			"no variable, none");
+}
+
+static void
+test_process_closed_pool(void)
+{
+	pqpool *pool = open_pool("pool_max_size=1");
+	pqpool_scope scope;
+
+	(void) pqpool_scope_enter_process(&scope, pool, NULL);
+	is_code(pqpool_close(&pool, -1), PQPOOL_OK, "a pool is closed within its process-wide scope");
+	is_int(elsewhere(), -PQPOOL_CLOSED, "where it is the current one, closed");
+	is_code(pqpool_scope_leave(&scope), PQPOOL_OK, "the scope is left");
+	is_int(elsewhere(), DEFAULT, "and all is as it was");
+}
+
+/* A scope is handed to workers by its pool. */
+static void
+work_in(int index, void *arg)
+{
+	(void) index;
+	PQPOOL_SCOPE(arg)
+	check(2);
+	check(DEFAULT);
+}
+
+static void
+test_handed_over(void)
+{
+	PQPOOL_SCOPE(pools[2])
+	run_threads(8, work_in, pqpool_current());
+	is_int(atomic_load(&wrong_pools), 0, "workers enter the scope that they were handed");
+}
+
+/* All try to leave the same one, at the same time. */
+typedef struct Race
+{
+	pqpool_scope scope;
+	atomic_int waiting;
+	atomic_int ok;
+} Race;
+
+static void
+leave_race(int index, void *arg)
+{
+	Race *race = arg;
+
+	(void) index;
+	atomic_fetch_sub(&race->waiting, 1);
+	while (atomic_load(&race->waiting) > 0)
+		;
+	atomic_fetch_add(&race->ok, pqpool_scope_leave(&race->scope) == PQPOOL_OK);
+}
+
+static void
+test_leaving_race(void)
+{
+	int wrong = 0;
+
+	for (int i = 0; i < 50; i++)
+	{
+		Race race = { .waiting = 4 };
+
+		(void) pqpool_scope_enter_process(&race.scope, pools[1], NULL);
+		run_threads(4, leave_race, &race);
+		wrong += atomic_load(&race.ok) != 1;
+	}
+	is_int(wrong, 0, "of four threads that leave a scope at once one has left it");
+	is_int(current(), DEFAULT, "and all is as it was");
+}
+
+/* A child is in the scopes in which its parent was, and leaves them by itself. */
+static void
+test_scopes_forked(void)
+{
+	pqpool_scope process, owned;
+	PGconn *conn;
+	pid_t pid;
+	int status = -1;
+
+	(void) pqpool_scope_enter_process(&process, pools[1], NULL);
+	(void) pqpool_scope_enter_conninfo(&owned, "application_name=owned pool_max_size=2", NULL);
+	conn = pqpool_get_connection(NULL);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+	{
+		/* leaving is the first thing that it does with the library */
+		if (pqpool_scope_leave(&owned) != PQPOOL_OK)
+			_exit(1);
+		if (current() != 1)
+			_exit(2);
+		if (pqpool_scope_leave(&process) != PQPOOL_OK)
+			_exit(3);
+		_exit(current() == DEFAULT ? 0 : 4);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		give_up("no child");
+	is_int(status, 0, "a forked child leaves the scopes that it was born in, one by one");
+	is_int(query_int(conn, "SELECT 9"), 9, "the parent's loan is not touched");
+	(void) pqpool_return_connection(conn);
+	is_int(current(), 4, "the parent is still in its own");
+	is_code(pqpool_scope_leave(&owned), PQPOOL_OK, "and leaves it");
+	is_int(current(), 1, "and in that of the process");
+	is_code(pqpool_scope_leave(&process), PQPOOL_OK, "which it leaves, too");
+}
+
+/*---- 16 threads, 3 levels ----*/
 
 static int
 nest(int thread, int round)
@@ -347,10 +549,16 @@ main(void)
 	is_code(pqpool_initialize("application_name=default pool_max_size=3", &err), PQPOOL_OK,
 			"the default pool");
 	test_ways_out();
+	test_longjmp();
 	test_by_hand();
 	test_other_threads_scope();
 	test_closed_pool();
 	test_owning_scope();
+	test_process();
+	test_process_closed_pool();
+	test_handed_over();
+	test_leaving_race();
+	test_scopes_forked();
 	run_threads(16, nest_many, NULL);
 	is_int(atomic_load(&wrong_pools), 0, "16 threads, 3 levels, 40 rounds: always the right pool");
 	run_threads(16, end_within, NULL);

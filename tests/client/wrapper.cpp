@@ -16,8 +16,10 @@
 
 #include "tap.h"
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <thread>
 #include <type_traits>
@@ -25,6 +27,7 @@
 
 using pqpoolxx::connection;
 using pqpoolxx::error;
+using pqpoolxx::inbox;
 using pqpoolxx::pool;
 using pqpoolxx::scope;
 using std::chrono::milliseconds;
@@ -137,6 +140,9 @@ static_assert(nothrow_made_of<pool, pool &&>(), "containers move pools");
 static_assert(std::is_nothrow_move_assignable<pool>::value, "containers move pools");
 static_assert(!std::is_copy_constructible<scope>::value, "a scope stays where it is");
 static_assert(!std::is_move_constructible<scope>::value, "a scope stays where it is");
+static_assert(!std::is_copy_constructible<inbox>::value, "an inbox has one owner");
+static_assert(nothrow_made_of<inbox, inbox &&>(), "containers move inboxes");
+static_assert(std::is_nothrow_move_assignable<inbox>::value, "containers move inboxes");
 static_assert(std::is_nothrow_copy_constructible<error>::value, "exceptions are copied");
 static_assert(std::is_base_of<std::exception, error>::value, "caught as any other");
 static_assert(!std::is_convertible<connection, bool>::value, "tested, not computed with");
@@ -635,6 +641,201 @@ test_call_sites(const Observer &observer)
 }
 
 /* An exception that nobody expects shall end the test. */
+/*---- scopes for all threads ----*/
+
+/* The name of the current pool in another thread, which enters a scope of that pool itself first if it is given. */
+static std::string
+current_elsewhere(pqpool *handed)
+{
+	std::string name;
+
+	std::thread(
+		[&]
+		{
+			if (handed != nullptr)
+			{
+				scope inside(handed);
+
+				name = pqpool_name(pqpoolxx::current_pool());
+			}
+			else if (pqpoolxx::current_pool() != nullptr)
+				name = pqpool_name(pqpoolxx::current_pool());
+		})
+		.join();
+	return name;
+}
+
+static void
+test_process_scopes()
+{
+	pool a("pool_name=a"), b("pool_name=b"), none;
+	error err;
+
+	ok(pqpoolxx::current_pool() == nullptr, "no pool is current");
+	{
+		scope mine(a);
+
+		ok(pqpoolxx::current_pool() == a.get(), "one is, in a scope");
+		is_str(current_elsewhere(nullptr).c_str(), "", "but not in another thread");
+		is_str(current_elsewhere(pqpoolxx::current_pool()).c_str(), "a",
+			   "unless it is handed over");
+		{
+			scope everybodys(b, pqpoolxx::all_threads);
+
+			ok(bool(everybodys), "a scope of all threads");
+			ok(pqpoolxx::current_pool() == a.get(), "a thread's own comes before it");
+			is_str(current_elsewhere(nullptr).c_str(), "b", "others are in it");
+		}
+		is_str(current_elsewhere(nullptr).c_str(), "", "until its block ends");
+	}
+	{
+		scope refused(none, pqpoolxx::all_threads, err);
+
+		ok(!refused && err.code() == PQPOOL_BAD_ARGUMENT, "no scope of an empty pool");
+	}
+	is_code(thrown([&] { scope bad(none, pqpoolxx::all_threads); }), PQPOOL_BAD_ARGUMENT,
+			"nor with an exception");
+	{
+		scope early(a, pqpoolxx::all_threads, err);
+		int code = -1;
+
+		std::thread([&] { code = early.leave(); }).join();
+		is_code(code, PQPOOL_OK, "any thread may leave it");
+		ok(!early && pqpoolxx::current_pool() == nullptr, "and then it is left");
+	}
+}
+
+/*---- hooks ----*/
+
+struct Heard
+{
+	std::atomic<int> configured, closed;
+};
+
+static int
+configure(PGconn *conn, void *arg)
+{
+	static_cast<Heard *>(arg)->configured++;
+	return value(conn, "SET application_name = 'configured'") != "";
+}
+
+static int
+refuse(PGconn *conn, void *arg)
+{
+	(void) conn;
+	(void) arg;
+	return 1;
+}
+
+static void
+event(const pqpool_event *event, void *arg)
+{
+	if (event->type == PQPOOL_EVENT_CLOSED)
+		static_cast<Heard *>(arg)->closed++;
+}
+
+static void
+test_hooks()
+{
+	Heard heard = {};
+	error err;
+	pqpool_hooks hooks = {};
+
+	hooks.arg = &heard;
+	hooks.configure = configure;
+	hooks.event = event;
+	{
+		pool p(std::string("pool_name=hooked"), hooks);
+		connection conn = p.acquire();
+
+		is_str(value(conn, "SHOW application_name").c_str(), "configured", "a hook is called");
+		conn.release();
+		ok(p.close(), "the pool is closed");
+	}
+	is_int(heard.configured, 1, "once for a connection");
+	is_int(heard.closed, 1, "and told of its end");
+	hooks.configure = refuse;
+	{
+		pool p = pool::try_open("pool_name=refused", hooks, err);
+
+		ok(bool(p) && !err, "a pool with another hook");
+		is_code(thrown([&] { (void) p.acquire().get(); }), PQPOOL_HOOK, "which refuses");
+		ok(p.close(), "and is closed");
+	}
+	is_code(thrown([&] { pool bad("pool_nonsense=1", hooks); }), PQPOOL_BAD_OPTION,
+			"a bad option is one with hooks, too");
+}
+
+/*---- event loops ----*/
+
+/* Wait until something is in it, and take that out. */
+static bool
+take(inbox &from, void *&tag, connection &conn, error &err)
+{
+	struct pollfd poll_fd = { from.fd(), POLLIN, 0 };
+
+	while (!from.next(tag, conn, err))
+		if (poll(&poll_fd, 1, 60000) != 1)
+			return false;
+	return true;
+}
+
+static void
+test_inbox()
+{
+	pool p("pool_name=inbox pool_max_size=1"), none;
+	inbox in, other;
+	connection conn, second;
+	error err;
+	int tags[3];
+	void *tag = nullptr;
+	std::uint64_t ticket;
+
+	ok(bool(in) && in.fd() >= 0, "an inbox");
+	ok(!in.next(tag, conn, err) && !err, "is empty at first");
+	ok(in.start(p, &tags[0]) != 0, "an acquire is started");
+	ok(take(in, tag, conn, err), "and ends");
+	ok(tag == &tags[0] && bool(conn) && !err, "with a connection");
+	is_str(value(conn, "SELECT 1").c_str(), "1", "that works");
+	in.start(p, milliseconds(10), &tags[1]);
+	ok(take(in, tag, second, err), "another one ends");
+	ok(tag == &tags[1] && !second, "without");
+	is_code(err.code(), PQPOOL_TIMED_OUT, "by its deadline");
+	ticket = in.try_start(p, &tags[2], err);
+	ok(ticket != 0 && !err, "a third waits");
+	ok(in.cancel(ticket), "is taken back");
+	ok(!in.cancel(ticket), "once");
+	is_int(p.stats().waiting, 0, "and waits no more");
+	in.start(p, &tags[2]);
+	other = std::move(in);
+	ok(!in && in.fd() == -1, "an inbox that was moved from is empty"); /* NOLINT */
+	conn.release();
+	ok(take(other, tag, conn, err) && tag == &tags[2] && bool(conn), "results move with it");
+	conn.release();
+	is_code(thrown([&] { other.start(none, nullptr); }), PQPOOL_BAD_ARGUMENT, "no empty pool");
+	ok(in.try_start(p, milliseconds(5), nullptr, err) == 0 && err.code() == PQPOOL_BAD_ARGUMENT,
+	   "no empty inbox");
+	{
+		inbox brief = inbox::try_open(err);
+		connection held = p.acquire();
+
+		ok(bool(brief) && !err, "one for a while");
+		brief.start(p, nullptr);
+		is_int(p.stats().waiting, 1, "with an acquire under way");
+		brief.close();
+		ok(!brief, "is closed");
+		is_int(p.stats().waiting, 0, "which takes it back");
+	}
+	{
+		inbox dies;
+		connection held = p.acquire();
+
+		dies.start(p, nullptr);
+	}
+	is_int(p.stats().waiting, 0, "as the end of its life does");
+	ok(p.close(), "nothing is out");
+}
+
 int
 main() /* NOLINT(bugprone-exception-escape) */
 {
@@ -651,6 +852,9 @@ main() /* NOLINT(bugprone-exception-escape) */
 	test_pools(observer);
 	test_use_after_close(observer);
 	test_scopes();
+	test_process_scopes();
+	test_hooks();
+	test_inbox();
 	test_call_sites(observer);
 	return done_testing();
 }

@@ -105,6 +105,8 @@ like($read{pqpool_stats}, qr/int pqpool_stats\(pqpool \*pool, pqpool_statistics 
 like($read{pqpool_stats}, qr/uint64_t wait\[BUCKETS\];.*Members.*idle ready to be lent/, 'with the struct that it fills');
 like($read{pqpool_error}, qr/SERVER_FULL = 10,.*SERVER_FULL \(10\) the server has no connection left/, 'codes');
 like($read{libpqpool}, qr/pool_min_size \(default 0\) connections kept open/, 'options');
+like($read{pqpool_open_hooked}, qr/NAME pqpool_open_hooked, .*pqpool_hooks - opens a pool with hooks .* before_acquire each time before it is lent/, 'a list');
+like($read{pqpool_event}, qr/NAME pqpool_event(?:, \w+)* - \w/, 'a type');
 like($read{libpqpool}, qr/ Fork A child may use .* CALLS AND TYPES .* pqpool_open opens a pool/, 'the overview');
 unlike($all, qr/\bAPI\b|WARN_UNUSED|C_BEGIN/, 'and nothing of the machinery');
 
@@ -201,7 +203,7 @@ sub grow
 
 grow(<<'MORE');
 /*
- * 10. QUEUES, AND OTHER NEWS
+ * 12. QUEUES, AND OTHER NEWS
  *
  * What this section is about.
  */
@@ -211,9 +213,9 @@ typedef struct pqpool_queue pqpool_queue;
 #define PQPOOL_QUEUE_SIZE 64 /* at most */
 
 /* What happened to a pool. */
-typedef struct pqpool_event
+typedef struct pqpool_news
 {
-	int kind; /* a pqpool_event_kind; -1: none */
+	int kind; /* a pqpool_news_kind; -1: none */
 	union
 	{
 		int number;
@@ -222,23 +224,23 @@ typedef struct pqpool_event
 	int (*callback)(int, void *); /* called,
 								   * later */
 	char names[PQPOOL_QUEUE_SIZE][8];
-} pqpool_event;
+} pqpool_news;
 
-typedef enum pqpool_event_kind
+typedef enum pqpool_news_kind
 {
-	PQPOOL_EVENT_OPENED = 1, /* a connection was opened */
-	PQPOOL_EVENT_CLOSED = 1 << 4
-} pqpool_event_kind;
+	PQPOOL_NEWS_OPENED = 1, /* a connection was opened */
+	PQPOOL_NEWS_CLOSED = 1 << 4
+} pqpool_news_kind;
 
 /*
- * Called for each event.  'Tis said \fBso\fR.
+ * Called for each of them.  'Tis said \fBso\fR.
  *
  * .this is no request
  */
-typedef void (*pqpool_event_handler)(const pqpool_event *event, void *arg);
+typedef void (*pqpool_news_handler)(const pqpool_news *news, void *arg);
 
 /*
- * Makes a queue; or does not.  See pqpool_event.
+ * Makes a queue; or does not.  See pqpool_news.
  *
  *	small		not large
  *	SYSTEM		as -1,
@@ -250,35 +252,35 @@ typedef void (*pqpool_event_handler)(const pqpool_event *event, void *arg);
  * Returns NULL: BAD_ARGUMENT, or -2.
  */
 PQPOOL_API pqpool_queue *pqpool_queue_open(int queue_size, void (*handler)(int code, void *arg),
-										   pqpool_event_kind kind, const char *const names[],
+										   pqpool_news_kind kind, const char *const names[],
 										   ...) PQPOOL_WARN_UNUSED __attribute__((format(printf, 1, 2)));
 
-#define pqpool_queue_next(queue, event) pqpool_queue_next_sized(queue, event, sizeof(*(event)))
-PQPOOL_API int pqpool_queue_next_sized(pqpool_queue *queue, pqpool_event *event, size_t size);
+#define pqpool_queue_next(queue, news) pqpool_queue_next_sized(queue, news, sizeof(*(news)))
+PQPOOL_API int pqpool_queue_next_sized(pqpool_queue *queue, pqpool_news *news, size_t size);
 
 MORE
 is(generate($grown), '', 'a header that has grown');
 my %grown = map { $_ => 1 } names_in($made);
 is_deeply([ grep { !$page{$_} } sort keys %grown ],
-	[qw(pqpool_event pqpool_event_handler pqpool_event_kind pqpool_queue pqpool_queue_next pqpool_queue_next_sized pqpool_queue_open)],
+	[qw(pqpool_news pqpool_news_handler pqpool_news_kind pqpool_queue pqpool_queue_next pqpool_queue_next_sized pqpool_queue_open)],
 	'has pages for what is new');
 is_deeply([ grep { !$grown{$_} } sort keys %page ], [], 'and for what was there');
 is(lint($made), '', 'without warnings');
 is(readlink "$made/pqpool_queue.3", 'pqpool_queue_open.3', 'a type goes to who speaks of it');
 is(readlink "$made/pqpool_queue_next.3", 'pqpool_queue_open.3', 'a function without a comment to the one before');
 like(read_page("$made/libpqpool.3"), qr/Queues, and other news What this section is about\./, 'the section');
-my $event = read_page("$made/pqpool_event.3");
-like($event, qr/#define QUEUE_SIZE 64 .* at most .*int kind; union \{ int number; const char \*text; \} detail; int \(\*callback\)\(int, void \*\); char names\[QUEUE_SIZE\]\[8\]; \} pqpool_event;/,
+my $news = read_page("$made/pqpool_news.3");
+like($news, qr/#define QUEUE_SIZE 64 .* at most .*int kind; union \{ int number; const char \*text; \} detail; int \(\*callback\)\(int, void \*\); char names\[QUEUE_SIZE\]\[8\]; \} pqpool_news;/,
 	'a struct with a union, a callback and an array');
-like($event, qr/kind a pqpool_event_kind; -1: none detail of a union callback called, later/, 'and what they are');
-like(read_page("$made/pqpool_event_handler.3"), qr/typedef void \(\*pqpool_event_handler\)\(const pqpool_event \*event, void \*arg\);/, 'a callback');
+like($news, qr/kind a pqpool_news_kind; -1: none detail of a union callback called, later/, 'and what they are');
+like(read_page("$made/pqpool_news_handler.3"), qr/typedef void \(\*pqpool_news_handler\)\(const pqpool_news \*news, void \*arg\);/, 'a callback');
 my $open = read_page("$made/pqpool_queue_open.3");
-like($open, qr/int queue_size, void \(\*handler\)\(int code, void \*arg\), pqpool_event_kind kind, const char \*const names\[\], \.\.\.\);/,
+like($open, qr/int queue_size, void \(\*handler\)\(int code, void \*arg\), pqpool_news_kind kind, const char \*const names\[\], \.\.\.\);/,
 	'a prototype with everything in it');
-like($open, qr/int pqpool_queue_next\(pqpool_queue \*queue, pqpool_event \*event\);/, 'a macro of a new function');
+like($open, qr/int pqpool_queue_next\(pqpool_queue \*queue, pqpool_news \*news\);/, 'a macro of a new function');
 like($open, qr/small not large SYSTEM as -1, or so \.this is no request either nor\\this .*RETURN VALUE Returns NULL: BAD_ARGUMENT, or -2\./,
 	'a list, an example, and what is returned');
-like(read_page("$made/pqpool_event_handler.3"), qr/Tis said \\fBso\\fR\. \.this is no request/, 'text is text');
+like(read_page("$made/pqpool_news_handler.3"), qr/Tis said \\fBso\\fR\. \.this is no request/, 'text is text');
 like(slurp("$made/pqpool_queue_open.3"), qr/^pqpool_queue_open, .* \\- makes a queue$/m, 'its summary');
 
 # What it does not understand it does not leave out.
@@ -288,6 +290,7 @@ for my $strange (
 	[ "#define pqpool_odd(x) ((x) + 1)\n", 'a macro that computes', 'a macro that is neither' ],
 	[ "/* x. */\ntypedef struct pqpool_odd\n{\n\tint a\n} pqpool_odd;\n", 'a member without an end', 'a member of pqpool_odd' ],
 	[ "/*\n *\n */\nPQPOOL_API int pqpool_odd(void);\n", 'a comment that says nothing', 'a comment without a first sentence' ],
+	[ "/*\n * Odd.\n *\n * one\t\tof them\n * two\t\tlike it\n */\nPQPOOL_API int pqpool_odd(void);\n", 'a list without indentation', 'a table whose head' ],
 	[ "PQPOOL_API int pqpool_odd(void)\n", 'a declaration without an end', 'neither a function' ])
 {
 	my ($code, $name, $message) = @$strange;
