@@ -811,7 +811,7 @@ typedef enum pqpool_event_type
 	PQPOOL_EVENT_CLOSED,	  /* reason */
 	PQPOOL_EVENT_REFUSED,	  /* an acquire failed: code, sqlstate, message; duration: waited */
 	PQPOOL_EVENT_LEAKED, /* a loan is out for pool_leak_after, once for each; duration: so far; tid */
-	PQPOOL_EVENT_ABANDONED, /* a thread ended with a bound loan; tid */
+	PQPOOL_EVENT_ABANDONED, /* a thread ended with bound loans; tid, number of them */
 	PQPOOL_EVENT_LIMIT,		/* how many connections the pool may hold changed to number */
 	PQPOOL_EVENT_ACQUIRED,	/* duration: waited; only with trace */
 	PQPOOL_EVENT_RELEASED	/* duration: held; only with trace */
@@ -851,7 +851,7 @@ typedef struct pqpool_hooks
  * (pqpool_close() with timeout -1 waits for that).
  *
  *	configure		after connecting, before the connection is first lent: session settings, prepared
- *					statements, a notice processor (which then is the pool's default).  Called by a
+ *					statements, a notice processor (which then is the pool's default; its argument is always arg).  Called by a
  *					helper thread, as a rule.  With pool_reset=discard, DISCARD ALL undoes what it has set or
  *					prepared.
  *	before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by

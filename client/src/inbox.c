@@ -419,14 +419,15 @@ pqpool_acquire_start_at(pqpool *pool, int timeout_ms, pqpool_inbox *inbox, void 
 		free(request);
 		return pqp_error_set(err, PQPOOL_SYSTEM, "no thread could be started");
 	}
-	if (timeout_ms == -1)
-		timeout_ms = (int) pool->options.acquire_timeout_ms;
-	request->caller = (Caller){ .borrower = { .mine = pqp_item_mine(thread->serial, false),
-											  .tid = thread->tid,
-											  .site = site },
-								.tell = told,
-								.since = now,
-								.deadline = pqp_deadline(now, timeout_ms) };
+	request->caller =
+		(Caller){ .borrower = { .mine = pqp_item_mine(thread->serial, false),
+								.tid = thread->tid,
+								.site = site,
+								.since = now },
+				  .tell = told,
+				  .since = now,
+				  .deadline = pqp_deadline(now, timeout_ms == -1 ? pool->options.acquire_timeout_ms
+																 : timeout_ms) };
 	request->inbox = inbox;
 	request->pool = pool;
 	request->tag = tag;

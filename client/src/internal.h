@@ -152,7 +152,6 @@ struct Slot
 	Slot *next;			   /* in a Work's chain */
 	Slot *next_empty;	   /* while EMPTY */
 	_Atomic bool borrowed; /* HELD by the keeper, and counted as idle; lock, shared */
-	bool hook_pending;	   /* owner: the hook after_release has not been called yet */
 	uint32_t generation;   /* pool->generation when opening began */
 	uint32_t suspicion;	   /* owner: pool->suspicion when last asked and found alive */
 	uint32_t look;		   /* pool->look when the keeper last looked at its socket */
