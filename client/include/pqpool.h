@@ -851,9 +851,9 @@ typedef struct pqpool_hooks
  * (pqpool_close() with timeout -1 waits for that).
  *
  *	configure		after connecting, before the connection is first lent: session settings, prepared
- *					statements, a notice processor (which then is the pool's default; its argument is always arg).  Called by a
- *					helper thread, as a rule.  With pool_reset=discard, DISCARD ALL undoes what it has set or
- *					prepared.
+ *					statements, a notice processor (which then is the pool's default; its argument is
+ *					always arg).  Called by a helper thread, as a rule.  With pool_reset=discard,
+ *					DISCARD ALL undoes what it has set or prepared.
  *	before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by
  *					a helper thread.  The caller's deadline does not stop it.
  *	after_release	each time after it was given back and rolled back, by the thread that gave it back;
