@@ -164,7 +164,7 @@ look_for_hangs(void)
 
 /* Everybody ends by himself, if nothing hangs. */
 static void
-join_all(void)
+join_all(Self *self)
 {
 	atomic_store(&stopping, true);
 	for (int i = 0; i < nactors; i++)
@@ -177,6 +177,8 @@ join_all(void)
 			until.tv_sec++;
 			if (pthread_timedjoin_np(actors[i].thread, NULL, &until) == 0)
 				break;
+			/* the courier may have gone, and somebody may wait for what is in the mail */
+			empty_mail(self);
 			look_for_hangs();
 		}
 	}
@@ -211,7 +213,7 @@ play(Self *self, int64_t ms)
 	open_slots(self);
 	start_all();
 	wait_and_tell(now_ms() + ms);
-	join_all();
+	join_all(self);
 	empty_mail(self);
 	close_slots(self);
 }
