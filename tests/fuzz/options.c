@@ -13,7 +13,8 @@
  *					changes nothing else
  *		no pool_ in it	it is accepted or refused as PQconninfoParse() does, and what is left for libpq is
  *					what PQconninfoParse() says, except where the two differ on purpose: a dbname that is
- *					itself a connection string is expanded, and a service is looked up
+ *					itself a connection string is expanded, a service is looked up, and
+ *					connect_timeout has to be a number already
  *
  * libpq is asked by a connection that fails by intent.  That this one reaches
  * neither for the network nor for any file but the one service file is part of
@@ -237,7 +238,8 @@ same_settings(const PoolOptions *a, const PoolOptions *b)
 		   a->idle_timeout_ms == b->idle_timeout_ms && a->max_lifetime_ms == b->max_lifetime_ms &&
 		   a->validate_after_ms == b->validate_after_ms &&
 		   a->reset_timeout_ms == b->reset_timeout_ms && a->leak_after_ms == b->leak_after_ms &&
-		   a->reset == b->reset && a->report == b->report && a->obey_limits == b->obey_limits;
+		   a->peek_after_ms == b->peek_after_ms && a->reset == b->reset && a->report == b->report &&
+		   a->obey_limits == b->obey_limits;
 }
 
 static bool
@@ -353,8 +355,10 @@ check_against_libpq(const char *conninfo, const Outcome *outcome)
 	else if (outcome->accepted)
 		check_same_as_libpq(conninfo, parsed, &outcome->options);
 	else
-		hold(libpq_value(parsed, "service") != NULL, "refused, but not by libpq: %s: \"%s\"",
-			 outcome->message, conninfo);
+		hold(libpq_value(parsed, "service") != NULL ||
+				 (libpq_value(parsed, "connect_timeout") != NULL &&
+				  strstr(outcome->message, "connect_timeout") != NULL),
+			 "refused, but not by libpq: %s: \"%s\"", outcome->message, conninfo);
 	PQconninfoFree(parsed);
 	PQfreemem(message);
 }
@@ -477,6 +481,7 @@ put_settings(Out *out, const PoolOptions *options)
 	put(out, " pool_validate_after=%lld.0ms", (long long) options->validate_after_ms);
 	put(out, " pool_reset_timeout=%lldms", (long long) options->reset_timeout_ms);
 	put(out, " pool_leak_after=%lldms", (long long) options->leak_after_ms);
+	put(out, " pool_peek_after=%lldms", (long long) options->peek_after_ms);
 	put(out, " pool_reset=%s pool_report=%s pool_limits=%s pool_bind=%s", resets[options->reset],
 		options->report ? "on" : "off", options->obey_limits ? "obey" : "ignore",
 		options->bind_thread ? "thread" : "none");
