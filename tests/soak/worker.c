@@ -214,7 +214,8 @@ enter_scope(Self *self, Slot *slot, pqpool_scope *scope, int *generation)
 	*generation = atomic_load(&slot->generation);
 	call = call_begin(self, OP_SCOPE_ENTER, slot);
 	(void) pqpool_scope_enter(scope, pool, &err);
-	entered = call_end(&call, err.code, USUAL, err.message);
+	/* who waits in a scope is not counted, and may be taken for us: the pool is closed then */
+	entered = call_end(&call, err.code, situation_of(slot, call.began), err.message);
 	leave_pool(slot);
 	return entered;
 }
