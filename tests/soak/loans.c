@@ -412,7 +412,9 @@ canceller(void *arg)
 			continue;
 		call = call_begin(self, OP_CANCEL, job->loan->slot);
 		(void) pqpool_cancel(job->loan->conn, -1, &err);
-		(void) call_end(&call, err.code, turbulent_since(job->loan->since) ? TURBULENT : USUAL,
+		(void) call_end(&call, err.code,
+						(turbulent_since(job->loan->since) ? TURBULENT : USUAL) |
+							(struck_since(job->loan->pid, job->loan->since) ? STRUCK : USUAL),
 						err.message);
 		atomic_store(&job->state, JOB_DONE);
 	}
