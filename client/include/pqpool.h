@@ -63,7 +63,7 @@
  * can be started, the caller does the work.
  *
  * Descriptors.  One per connection, for a moment two while it is being closed;
- * and two per process for as long as it lives.
+ * two per process for as long as it lives, and one per inbox.
  *
  * Fork.  A child may use every pool that its parent has open, as its own pool
  * of the same options: it starts empty, with an id of its own.  The parent's

@@ -26,12 +26,14 @@
  *	needs no lock: nobody else touches it.
  *
  * Locks, in the order in which they may be taken together:
+ *	0. the default pool's (default.c)	that pool, and the process's scopes
  *	1. registry (registry.c)	list of pools, default pool, graveyard
  *	2. lookup shard (lookup.c)	chains of slots by PGconn
  *	3. pool->lock				all fields of Pool and Slot not marked otherwise
- *	4. leaves: helper queue, keeper, quarantine; nothing is locked inside them
- *	Under none of them: I/O, libpq calls that do any, thread creation, wake-ups,
- *	the user's functions.
+ *	4. leaves: helper queue, keeper, quarantine, connections being made (fork.c), inboxes; nothing
+ *				is locked inside them
+ *	Under none of them: I/O, libpq calls that do any, thread creation, wake-ups (but an
+ *	inbox's descriptor, which does not block), the user's functions.
  *	What has to be done about a pool once its lock is dropped is collected in a Work.
  *	Several pools' locks are held together by who holds the registry lock, in the
  *	order of the list (fork.c, deadlock.c).
@@ -124,7 +126,7 @@ struct Slot
 	int64_t alive_at;		   /* owner: us, coarse: last found alive, by looking */
 	_Atomic uint64_t loans;	   /* owner, shared: taken by the fast path, ever */
 	_Atomic pid_t tid;		   /* owner, shared: of the loan */
-	_Atomic uint32_t skipped;  /* owner, shared: loans whose length was not measured, see stats.c */
+	_Atomic uint32_t skipped;  /* owner, shared: loans whose length was not measured, see loan.h */
 	_Atomic uint32_t bucket;   /* owner, shared: of the last one that was */
 	uint32_t measuring;		   /* owner: so many are measured yet, all of them */
 	int64_t measured_at;	   /* owner: us: start of the loan; or see loan.h */
@@ -149,7 +151,7 @@ struct Slot
 	_Atomic int end_fd;	  /* duplicate of the socket of a finished conn; for fork.c */
 
 	_Atomic int state;	   /* a SlotState; lock, shared */
-	Slot *next;			   /* in a Work's chain */
+	Slot *next;			   /* in a Work's chain, or in pool->resets */
 	Slot *next_empty;	   /* while EMPTY */
 	_Atomic bool borrowed; /* HELD by the keeper, and counted as idle; lock, shared */
 	uint32_t generation;   /* pool->generation when opening began */

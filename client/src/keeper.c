@@ -4,16 +4,18 @@
  *	  The housekeeping thread: one for all pools of the process.
  *
  * It keeps time (idle timeout, lifetime, minimum size, retries, reports,
- * knocks) and carries the reports and resets.  It waits in poll() only: for a kick, for
- * their sockets, for the next timer.  Whatever blocks it
- * gives to helpers.
+ * knocks, deadlines of asynchronous requests, leaks to be told of), notices that
+ * the machine was suspended, and carries the reports and resets.  It waits in
+ * poll() only: for a kick, for their sockets, for the next timer.  Whatever
+ * blocks it gives to helpers; but the user's function for events is called here,
+ * too.
  *
  * It lives while pools do.  If it cannot be made, waiters look after themselves
  * (acquire.c), and there are no reports.
  *
- * Each round walks over all pools; with a pool's lock it finds out
- * what is due, and remembers in keeper_due when it wants to look again, so that
- * others know whether a kick is needed.
+ * Each round walks over all pools; with a pool's lock it finds out what is due,
+ * and remembers in keeper_due when it wants to look again, so that others know
+ * whether a kick is needed.
  *
  *-------------------------------------------------------------------------
  */

@@ -10,7 +10,7 @@
  * by pqp_unlock.
  *
  * Order of idle connections: the thread's own last one if idle, else the one
- * used last, so that the others can time out.  Order of waiters: FIFO; a
+ * given back last, so that the others can time out.  Order of waiters: FIFO; a
  * newcomer queues if anybody does; one that was handed a dead connection goes
  * back to the head.  What happens without the lock, and how that is kept
  * together with this, is in waitq.h.
