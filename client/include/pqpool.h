@@ -147,7 +147,8 @@ PQPOOL_C_BEGIN
  * without it, the next address is tried after 5 s, and a server that is the only
  * one is waited for as long as pool_acquire_timeout, at least 10 s and at most a
  * minute.  Where nothing else is said, keepalives_idle=30, keepalives_interval=10
- * and keepalives_count=3, so that a dead network is noticed within a minute.
+ * and keepalives_count=3, so that a network that dies while nothing is on its way
+ * is noticed.
  *
  * A server without the extension pgpool_monitor needs nothing and sees two
  * settings that mean nothing to it.  With it, the pool shows up in
