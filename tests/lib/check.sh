@@ -58,8 +58,10 @@ prove --timer --jobs "${JOBS:-1}" --exec 'bash tests/lib/run_one.sh' "${selected
   tee "$STAGE_WORK/prove.out" || status=$?
 
 if [ "$status" != 0 ]; then
-  # The logs of what failed, then prove's verdict once more, so that it stays the last word.
+  # What failed, its logs, then prove's verdict once more, so that it stays the last word.
   sed -n '/^Test Summary Report/,$s/^\(tests[^ ]*\) .*(Wstat:.*/\1/p' "$STAGE_WORK/prove.out" | while read -r test; do
+    printf '\n==== %s: what it said\n' "$test"
+    awk '/^ *not ok/ { said = 1 } /^ *ok/ { said = 0 } said' "$STAGE_WORK/log/$(basename "$test")/tap.out" | head -n 100
     find "$STAGE_WORK/log/$(basename "$test")" -type f \( \( -name '*.log' ! -name initdb.log \) -o -name 'regress_log_*' -o -name '*.diffs' \) |
       sort | while read -r log; do
         printf '\n==== %s: the end of %s\n' "$test" "${log#"$STAGE_WORK/log/"}"

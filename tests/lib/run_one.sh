@@ -28,8 +28,9 @@ esac
 # ThreadSanitizer wants its shadow memory where address randomization may have put something else.
 if [ -n "${TSAN_OPTIONS-}" ] && setarch -R true 2>/dev/null; then run=(setarch -R "${run[@]}"); fi
 
+# prove shows no failing line; check.sh looks for it here.
 status=0
-"${run[@]}" || status=$?
+"${run[@]}" | tee "$TESTDIR/tap.out" || status=${PIPESTATUS[0]}
 case $status in
   0) ;;
   124 | 137) echo "# $test: ended after ${limit:-300} s, or killed" ;;
