@@ -862,11 +862,13 @@ typedef struct pqpool_hooks
  *	on_close		before it is closed, by a helper thread, as a rule; for what the program keeps about it.
  *					The connection may be dead: no queries.
  *	event			something happened, see pqpool_event.  Called by whoever noticed, after the fact.
+ *					Callers who fail because the pool is closed are no event.
  *
  * configure, before_acquire and after_release return 0 for "fit".  Else, or if
  * they leave a transaction open or the connection broken, it is closed, and:
  * configure: it counts as a failed attempt to connect, callers are told
- * PQPOOL_HOOK; before_acquire: another one is tried, until the deadline.
+ * PQPOOL_HOOK; before_acquire: another one is tried, until the deadline, but
+ * while it refuses new ones they are opened some 50 ms apart.
  *
  * With before_acquire, after_release or trace every acquire and release takes
  * the pool's lock.

@@ -24,7 +24,8 @@
 
 #include "loan.h"
 
-#define DEADLOCK_US 10000 /* after so long in the queue: see deadlock.c */
+#define DEADLOCK_US 10000 /* in the queue for so long, then twice that, and so on: see deadlock.c */
+#define ANSWER_US 250000  /* a server that is well answers within that */
 #define SLICE_US 100000	  /* without a keeper, waiters look after themselves this often */
 
 /*
@@ -62,6 +63,9 @@ describe(const Pool *pool, const Caller *caller, int before, char *buf, size_t s
 		used += (size_t) snprintf(buf + used, size - used,
 								  ", %d idle, %d opening, %d resetting, %d closing", n.idle,
 								  n.opening, n.resetting, n.closing);
+	if (caller->refused > 0 && used < size)
+		used += (size_t) snprintf(buf + used, size - used,
+								  ", %d refused by the hook before_acquire", caller->refused);
 	if (used < size)
 		used += (size_t) snprintf(buf + used, size - used, ", %d before you", before);
 	if (pool->link.attached && pqp_limit(pool) < pool->max_size && used < size)
@@ -74,6 +78,7 @@ refuse(Pool *pool, const Caller *caller, int code, int before, Refusal *refusal,
 {
 	refusal->code = code;
 	refusal->referenced = false;
+	refusal->telling = pqp_telling_begins(pool);
 	refusal->waited = now - caller->since;
 	refusal->failure = pool->failure;
 	if (code == PQPOOL_TIMED_OUT && refusal->failure.code == PQPOOL_OK)
@@ -196,12 +201,12 @@ count_before(const Caller *caller)
  * none.
  */
 static int64_t
-slice(const Pool *pool, const Caller *caller, bool looked, int64_t now)
+slice(const Pool *pool, const Caller *caller, int64_t look_at, int64_t now)
 {
 	int64_t until = caller->deadline;
 
-	if (!looked && PQP_PEEK(&pool->bound) && now + DEADLOCK_US < until)
-		until = now + DEADLOCK_US;
+	if (PQP_PEEK(&pool->bound) && look_at < until)
+		until = look_at;
 	if (!pqp_keeper_ensure() && now + SLICE_US < until)
 		until = now + SLICE_US;
 	return until;
@@ -214,23 +219,27 @@ slice(const Pool *pool, const Caller *caller, bool looked, int64_t now)
 static int
 sleep_in_queue(Pool *pool, Caller *caller, Refusal *refusal, int *before)
 {
-	bool looked = false;
+	int64_t patience = DEADLOCK_US, look_at = pqp_now() + patience;
 
 	refusal->threads[0] = '\0';
 	for (;;)
 	{
-		int64_t until = slice(pool, caller, looked, pqp_now());
+		int64_t until = slice(pool, caller, look_at, pqp_now());
 		Work work = { 0 };
 
 		if (pqp_waitq_park(&caller->waiter, until))
 			return PQPOOL_OK;
-		if (!looked && PQP_PEEK(&pool->bound) &&
-			pqp_deadlocked(pool, &caller->waiter, true, refusal->threads, sizeof(refusal->threads)))
+		if (until == look_at)
 		{
-			pthread_mutex_lock(&pool->lock);
-			return PQPOOL_DEADLOCK;
+			if (pqp_deadlocked(pool, &caller->waiter, true, refusal->threads,
+							   sizeof(refusal->threads)))
+			{
+				pthread_mutex_lock(&pool->lock);
+				return PQPOOL_DEADLOCK;
+			}
+			patience *= 2;
+			look_at += patience;
 		}
-		looked = true;
 		if (until == caller->deadline)
 			(void) pqp_deadlocked(pool, NULL, false, refusal->threads, sizeof(refusal->threads));
 		pthread_mutex_lock(&pool->lock);
@@ -348,7 +357,11 @@ take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t 
 	return NULL;
 }
 
-/* What was handed out is of no use: it is closed, and it was no acquire. */
+/*
+ * What was handed out is of no use: it is closed, and it was no acquire.  If
+ * the hook refuses one that it has never let pass, it may refuse the next one as
+ * well: no hurry then.
+ */
 static void
 give_up(Slot *slot, const Caller *caller, pqpool_close_reason reason, int64_t now)
 {
@@ -364,6 +377,8 @@ give_up(Slot *slot, const Caller *caller, pqpool_close_reason reason, int64_t no
 		pqp_server_ended(pool, &work, now);
 	}
 	pqp_retire(slot, &work, reason);
+	if (reason == PQPOOL_CLOSE_HOOK && !slot->admitted)
+		pqp_opening_rests(pool, now);
 	pool->refs++; /* the slot's may be the last but the handle's */
 	pqp_pump(pool, &work, now);
 	pqp_unlock(pool, &work);
@@ -414,6 +429,21 @@ pqp_still_good(Slot *slot, int64_t now)
 	return now - slot->alive_at < slot->pool->trust_us || pqp_alive(slot);
 }
 
+/*
+ * Until when the server may take to answer: pool_reset_timeout, but so that the
+ * caller has time left to try another one, if he has any to speak of.
+ */
+static int64_t
+answer_deadline(const Pool *pool, const Caller *caller, int64_t now)
+{
+	int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
+	int64_t left = caller->deadline - now;
+
+	if (left / 2 > ANSWER_US)
+		left /= 2;
+	return left < deadline - now ? now + left : deadline;
+}
+
 /* Is what was handed out good?  If not, it is closed. */
 bool
 pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
@@ -426,12 +456,10 @@ pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 		return true;
 	if (pqp_alive(slot))
 	{
-		int64_t deadline = pqp_deadline(now, pool->options.reset_timeout_ms);
-
 		slot->alive_at = now;
 		if (!ask)
 			return true;
-		if (pqp_round_trip(slot, deadline < caller->deadline ? deadline : caller->deadline))
+		if (pqp_round_trip(slot, answer_deadline(pool, caller, now)))
 		{
 			const char *text = pqp_text(slot);
 
@@ -451,7 +479,7 @@ pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 
 /* The hook before_acquire has its say, and tracing. */
 bool
-pqp_admitted(Slot *slot, const Caller *caller)
+pqp_admitted(Slot *slot, Caller *caller)
 {
 	Pool *pool = slot->pool;
 
@@ -459,9 +487,11 @@ pqp_admitted(Slot *slot, const Caller *caller)
 		return true;
 	if (!pqp_hook_acquire(slot))
 	{
+		caller->refused++;
 		give_up(slot, caller, PQPOOL_CLOSE_HOOK, pqp_now());
 		return false;
 	}
+	slot->admitted = true;
 	if (pool->hooks.trace)
 		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_ACQUIRED,
 										 .backend_pid = slot->backend_pid,
@@ -479,6 +509,8 @@ pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqp
 	if (!err)
 		err = &mine;
 	(void) explain(pool, refusal, err);
+	if (!refusal->telling)
+		return;
 	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_REFUSED,
 									 .code = refusal->code,
 									 .tid = caller->borrower.tid,
@@ -486,6 +518,7 @@ pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqp
 									 .site = caller->borrower.site,
 									 .sqlstate = err->sqlstate,
 									 .message = err->message });
+	pqp_telling_ends(pool);
 }
 
 /* The thread has this loan; the next one is likely to be of the same slot. */

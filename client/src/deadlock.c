@@ -14,10 +14,12 @@
  * same is true.  For a bound loan that is certain: only that thread can give it
  * back.  For an unbound one it is likely, as somebody else might.
  *
- * Looked for once for each wait, when it has lasted for PQP_DEADLOCK_US: a
- * deadlock comes about when the last of its threads begins to wait, so one of
- * them sees it whole.  He alone fails, and if he gives back what he holds the
- * others go on.
+ * Looked for when a wait has lasted for some milliseconds: as a rule a deadlock
+ * comes about when the last of its threads begins to wait, so that one sees it
+ * whole.  But the last thing missing may also be that the pool shrinks, or that
+ * one that is being opened fails; so whoever waits looks again, each time
+ * after twice as long.  Who finds it fails alone, and if he gives back what he
+ * holds the others go on.
  *
  * Locks: registry, then all pools in the order of the list.  So it is done
  * only where loans have been bound, by who has waited for long anyway, and by

@@ -55,6 +55,31 @@ pqp_event(Pool *pool, const pqpool_event *event)
 	(void) pthread_setcancelstate(old, NULL);
 }
 
+/*
+ * Most events are about a connection, for which pqpool_close waits.  The others
+ * are announced with the lock held, so that it waits for them as well; and
+ * once it has been called there are no more of them: false.
+ */
+bool
+pqp_telling_begins(Pool *pool)
+{
+	if (!pool->hooks.event || pool->closed)
+		return false;
+	pool->refs++;
+	pool->telling++;
+	return true;
+}
+
+void
+pqp_telling_ends(Pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	if (--pool->telling == 0 && pool->watchers > 0)
+		pthread_cond_broadcast(&pool->changed);
+	pthread_mutex_unlock(&pool->lock);
+	pqp_unref(pool);
+}
+
 static bool
 call(const Pool *pool, int (*hook)(PGconn *, void *), PGconn *conn)
 {

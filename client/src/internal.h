@@ -136,6 +136,7 @@ struct Slot
 	int64_t reset_deadline;	   /* lock: us; likewise */
 	int reset_socket;		   /* lock: likewise */
 	bool fatal;				   /* owner: the server said that it ends the session */
+	bool admitted;			   /* owner: the hook before_acquire has let it pass, ever */
 	_Atomic bool lost;		   /* the user has closed conn: never touch it */
 	PQnoticeReceiver receiver; /* owner: libpq's defaults, to be restored */
 	PQnoticeProcessor processor;
@@ -301,6 +302,7 @@ struct pqpool
 	double lifetime;			/* last one drawn, 0 .. 1; negative: none yet */
 	pthread_cond_t changed;		/* size or generation's remainder went down; only if watchers */
 	int watchers;
+	int telling;		  /* events under way that concern no connection: hooks.c */
 	_Atomic int requests; /* asynchronous ones alive: inbox.c */
 
 	Failure failure; /* of the last attempt; code PQPOOL_OK: it succeeded */
@@ -344,6 +346,7 @@ struct Caller
 	void (*tell)(Caller *caller); /* NULL: he sleeps on the waiter's futex */
 	int64_t since;				  /* us */
 	int64_t deadline;			  /* us */
+	int refused;				  /* connections, by the hook before_acquire */
 };
 
 /* Everything about a failed acquire, taken under the lock, written without. */
@@ -351,6 +354,7 @@ typedef struct Refusal
 {
 	int code;
 	bool referenced; /* the caller still holds the queue's reference to the pool */
+	bool telling;	 /* an event is to tell of it, and has begun: hooks.c */
 	int64_t waited;	 /* us */
 	char figures[256];
 	char threads[256]; /* of a deadlock */
@@ -525,6 +529,8 @@ extern void pqp_unlock(Pool *pool, Work *work); /* drops the lock and does the w
 extern bool pqp_deadlocked(Pool *pool, Waiter *who, bool certain, char *names, size_t size);
 extern bool pqp_hooks_want_all(const pqpool_hooks *hooks);
 extern void pqp_event(Pool *pool, const pqpool_event *event);
+extern bool pqp_telling_begins(Pool *pool); /* lock held */
+extern void pqp_telling_ends(Pool *pool);
 extern bool pqp_hook_configure(const Pool *pool, PGconn *conn, Failure *failure);
 extern bool pqp_hook_acquire(const Slot *slot);
 extern bool pqp_hook_release(const Slot *slot);
@@ -548,7 +554,7 @@ extern void pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *
 extern bool pqp_seen_good(Slot *slot, int64_t now);
 extern bool pqp_still_good(Slot *slot, int64_t now);
 extern bool pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now);
-extern bool pqp_admitted(Slot *slot, const Caller *caller);
+extern bool pqp_admitted(Slot *slot, Caller *caller);
 extern int64_t pqp_requests_expire(Pool *pool, int64_t now);
 extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site,
 						   pqpool_error *err);
@@ -564,7 +570,8 @@ extern void pqp_opening_waits(const Pool *pool, Failure *failure); /* lock held 
 /* open.c: making connections.  No lock held. */
 extern void pqp_open_task(Task *task);
 extern void pqp_open_failed(Pool *pool, Work *work, const Failure *failure,
-							int64_t now); /* lock held */
+							int64_t now);				/* lock held */
+extern void pqp_opening_rests(Pool *pool, int64_t now); /* likewise */
 extern bool pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower);
 extern void pqp_lost(Slot *slot); /* NULL: nothing to do */
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);

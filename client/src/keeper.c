@@ -182,6 +182,7 @@ tell_leaks(Pool *pool, int64_t now)
 	{
 		Slot *slot = pqp_slot(pool, i);
 		int64_t lent_at = slot->lent_at;
+		bool telling;
 
 		if (slot->leak_told == lent_at || pqp_item_holder(pqp_item_word(&slot->item)) == 0)
 			continue;
@@ -191,12 +192,18 @@ tell_leaks(Pool *pool, int64_t now)
 			continue;
 		}
 		slot->leak_told = lent_at;
+		pthread_mutex_lock(&pool->lock);
+		telling = pqp_telling_begins(pool);
+		pthread_mutex_unlock(&pool->lock);
+		if (!telling)
+			return INT64_MAX;
 		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_LEAKED,
 										 .backend_pid = slot->backend_pid,
 										 .tid = slot->tid,
 										 .duration_us = now - lent_at,
 										 .site = slot->site,
 										 .message = "a connection has not been given back" });
+		pqp_telling_ends(pool);
 	}
 	return earlier(due, now + after);
 }

@@ -100,6 +100,13 @@ pqp_open_failed(Pool *pool, Work *work, const Failure *failure, int64_t now)
 		pqp_fail_waiters(pool, work, failure->code);
 }
 
+/* It has not failed, but was of no use.  With the lock held. */
+void
+pqp_opening_rests(Pool *pool, int64_t now)
+{
+	pool->retry_at = now + (int64_t) (BACKOFF_MIN_US * (0.75 + 0.5 * pqp_random()));
+}
+
 static void
 failed(Slot *slot, const Failure *failure, int64_t took)
 {
@@ -181,6 +188,7 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	slot->alive_at = slot->heard_at = now;
 	slot->idle_since = now;
 	slot->measuring = 0;
+	slot->admitted = false;
 	text = pqp_text(slot);
 	pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_OPENED,
 									 .backend_pid = slot->backend_pid,

@@ -260,16 +260,12 @@ pqp_gate(Pool *pool)
 void
 pqp_unlock(Pool *pool, Work *work)
 {
-	int limit = pool->limit;
+	int before = pool->limit, limit;
+	bool telling;
 
 	pqp_gate(pool);
-	if (limit != pool->limit && pool->hooks.event)
-	{
-		limit = pool->limit;
-		pool->refs++;
-	}
-	else
-		limit = -1;
+	limit = pool->limit;
+	telling = limit != before && pqp_telling_begins(pool);
 	pthread_mutex_unlock(&pool->lock);
 	while (work->wake)
 	{
@@ -296,10 +292,10 @@ pqp_unlock(Pool *pool, Work *work)
 	}
 	if (work->kick)
 		pqp_keeper_kick();
-	if (limit >= 0)
+	if (telling)
 	{
 		pqp_event(pool, &(pqpool_event){ .type = PQPOOL_EVENT_LIMIT, .number = limit });
-		pqp_unref(pool);
+		pqp_telling_ends(pool);
 	}
 }
 

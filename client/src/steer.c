@@ -101,11 +101,11 @@ pqpool_open(const char *conninfo, pqpool_error *err)
 	return pqp_pool_create(conninfo, NULL, err);
 }
 
-/* Connections that closing or draining still has to wait for. */
+/* Connections, and events, that closing or draining still has to wait for. */
 static int
 remaining(const Pool *pool, uint32_t generation, bool idle_only, const Thread *me)
 {
-	int n = 0;
+	int n = pool->closed && !idle_only ? pool->telling : 0;
 
 	for (int i = 0; i < pool->nslots; i++)
 	{

@@ -5,8 +5,9 @@
  *	  their deadline; and those that only look like it are not.
  *
  * A thread holds one connection and asks for another.  Whether it is found to be
- * in a deadlock is looked at once, soon after it has begun to wait; so where
- * nothing is to be found, a test lets many times that pass before it goes on.
+ * in a deadlock is looked at soon after it has begun to wait, and then less and
+ * less often; so where nothing is to be found, a test lets many times the first
+ * delay pass before it goes on.
  *
  *-------------------------------------------------------------------------
  */
@@ -217,6 +218,33 @@ test_current_pool(void)
 	(void) pqpool_close(&pool, -1);
 }
 
+/* Not by somebody's beginning to wait, but by the pool's becoming smaller. */
+static void
+test_completed_later(void)
+{
+	pqpool *pool = open_pool("pool_max_size=3 pool_bind=thread");
+	PGconn *conn = acquire_or_give_up(pool);
+	Threads threads = { 0 };
+	Party parties[2];
+
+	for (int i = 0; i < 2; i++)
+	{
+		parties[i] =
+			(Party){ .first = pool, .second = pool, .get = get_acquired, .timeout_ms = TIMEOUT_MS };
+		snprintf(parties[i].name, sizeof(parties[i].name), "party-%d", i);
+		start_thread(&threads, be_party, parties);
+	}
+	if (!WAIT_FOR(stats_of(pool).waiting == 2))
+		give_up("nobody waits");
+	sleep_ms(LOOKED_MS);
+	is_int(stats_of(pool).waiting, 2, "as long as somebody else holds one it is no deadlock");
+	(void) pqpool_resize(pool, -1, 2, NULL);
+	(void) pqpool_release(conn);
+	join_threads(&threads);
+	one_was_told(parties, 2, "a pool becomes smaller");
+	(void) pqpool_close(&pool, -1);
+}
+
 /* Nobody can know that it is one, but the message may say so. */
 static void
 test_unbound(void)
@@ -379,6 +407,7 @@ main(void)
 	test_one_thread();
 	test_rings();
 	test_current_pool();
+	test_completed_later();
 	test_unbound();
 	test_holder_is_busy();
 	test_paused();

@@ -46,7 +46,7 @@ typedef struct Program
 	char last_setting[32];
 	atomic_int notices;
 	atomic_int slow; /* events of this type take long */
-	atomic_int busy;
+	atomic_int busy, slow_busy;
 } Program;
 
 static PGconn *direct;
@@ -139,7 +139,10 @@ on_event(const pqpool_event *event, void *arg)
 
 	atomic_fetch_add(&p->busy, 1);
 	if (atomic_load(&p->slow) == event->type)
+	{
+		atomic_fetch_add(&p->slow_busy, 1);
 		sleep_ms(300);
+	}
 	pthread_mutex_lock(&p->lock);
 	if (p->nseen < MAX_SEEN)
 	{
@@ -420,7 +423,9 @@ test_before_acquire(void)
 	pqpool *pool;
 	pqpool_error err;
 	PGconn *conn;
-	int pid;
+	int pid, opened;
+	uint64_t before;
+	double start;
 
 	begin_program();
 	pool = open_with("application_name=picky pool_max_size=2", &hooks);
@@ -455,6 +460,13 @@ test_before_acquire(void)
 	is_code(err.code, PQPOOL_TIMED_OUT, "ends");
 	ok(pqpool_acquire(pool, 300, &err) == NULL, "an acquire, likewise");
 	is_code(err.code, PQPOOL_TIMED_OUT, "at its deadline: %s", err.message);
+	ok(strstr(err.message, "refused by the hook") != NULL, "which says why");
+	before = stats_of(pool).opened;
+	start = now_s();
+	ok(pqpool_acquire(pool, 1000, &err) == NULL, "and for longer");
+	opened = (int) (stats_of(pool).opened - before);
+	ok(opened < (now_s() - start) / 0.037 + 3,
+	   "it does not open one after the other as fast as it can: %d", opened);
 	atomic_store(&program.refuse_acquire, 0);
 	is_code(acquire_code(pool, -1), PQPOOL_OK, "when it is content, all is well");
 	is_int(stats_of(pool).in_use, 0, "nothing is out");
@@ -722,6 +734,43 @@ test_close_pool(void)
 	is_int(count_events(PQPOOL_EVENT_CLOSED, PQPOOL_CLOSE_POOL, NULL), 3,
 		   "all events of closing have been told of when it returns");
 	is_int(atomic_load(&program.busy), 0, "and no hook runs any more: its argument can go");
+}
+
+static void
+be_refused(int index, void *arg)
+{
+	(void) index;
+	(void) acquire_code(arg, 10);
+}
+
+static void
+be_resized(int index, void *arg)
+{
+	(void) index;
+	(void) pqpool_resize(arg, -1, 2, NULL);
+}
+
+/* Events that are about no connection are over as well, when it has returned. */
+static void
+test_close_while_telling(const char *what, int type, void (*provoke)(int, void *))
+{
+	pqpool_hooks hooks = { .arg = &program, .event = on_event };
+	pqpool *pool;
+	PGconn *conn;
+	Threads threads = { 0 };
+
+	begin_program();
+	pool = open_with("pool_max_size=1 pool_leak_after=10ms", &hooks);
+	conn = acquire_or_give_up(pool);
+	atomic_store(&program.slow, type);
+	if (provoke != NULL)
+		start_thread(&threads, provoke, pool);
+	if (!WAIT_FOR(atomic_load(&program.slow_busy) == 1))
+		give_up("%s: no event", what);
+	(void) pqpool_release(conn);
+	is_code(pqpool_close(&pool, -1), PQPOOL_OK, "closed while %s", what);
+	is_int(atomic_load(&program.busy), 0, "... and no hook runs any more");
+	join_threads(&threads);
 }
 
 static void
@@ -1069,6 +1118,9 @@ main(void)
 	test_open_and_refuse();
 	test_close_reasons();
 	test_close_pool();
+	test_close_while_telling("a leak is told of", PQPOOL_EVENT_LEAKED, NULL);
+	test_close_while_telling("a refusal is", PQPOOL_EVENT_REFUSED, be_refused);
+	test_close_while_telling("a limit is", PQPOOL_EVENT_LIMIT, be_resized);
 	test_leaks();
 	test_trace();
 	test_limit();

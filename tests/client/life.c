@@ -260,6 +260,30 @@ test_silent_backend(void)
 	(void) pqpool_close(&pool, -1);
 }
 
+/* Who has little time himself does not spend all of it on one that is silent. */
+static void
+test_silent_backend_takes_half(void)
+{
+	pqpool *pool = open_pool("application_name=silent pool_report=off pool_max_size=3"
+							 " pool_validate_after=0 pool_reset_timeout=1h");
+	PGconn *conn;
+	int pid;
+
+	fill(pool, 3);
+	conn = acquire_or_give_up(pool);
+	pid = PQbackendPID(conn);
+	(void) pqpool_release(conn);
+	if (kill(pid, SIGSTOP) != 0)
+		give_up("cannot stop a backend");
+	conn = pqpool_acquire(pool, 6000, NULL);
+	ok(conn != NULL && PQbackendPID(conn) != pid,
+	   "one that is silent costs half of the time that is left, not all of it");
+	kill(pid, SIGCONT);
+	if (conn != NULL)
+		(void) pqpool_release(conn);
+	(void) pqpool_close(&pool, -1);
+}
+
 /*---- death ----*/
 
 #define DEATHS 20
@@ -629,6 +653,7 @@ main(void)
 	test_lifetime();
 	test_validation();
 	test_silent_backend();
+	test_silent_backend_takes_half();
 	test_all_terminated();
 	test_suspects();
 	test_full();
