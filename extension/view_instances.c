@@ -1,0 +1,163 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_instances.c
+ *	  Who is in a pool: the views instances and sessions.
+ *
+ * Columns are in the order of pgpool_monitor--1.0.sql, which says what each means.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "grant.h"
+#include "pgpool_monitor.h"
+#include "registry.h"
+#include "view.h"
+
+#define INSTANCES_COLS 36
+#define SESSIONS_COLS 12
+
+PG_FUNCTION_INFO_V1(pgpool_monitor_instances);
+PG_FUNCTION_INFO_V1(pgpool_monitor_sessions);
+
+/*---- instances ----*/
+
+static const char *
+state_name(AllotState state)
+{
+	return state == ALLOT_OFF ? "off" : state == ALLOT_QUEUED ? "queued" : "ok";
+}
+
+static void
+put_reported(Row *row, const InstanceSlot *instance)
+{
+	const Report *report = &instance->report;
+	bool known = instance->reported;
+	int64 waits[REPORT_BUCKETS] = { 0 };
+
+	put_int_or_null(row, known && report->has_max, report->max_size);
+	put_int_or_null(row, known, report->min_size);
+	put_int_or_null(row, known, report->opening);
+	put_int_or_null(row, known, report->idle);
+	put_int_or_null(row, known, report->in_use);
+	put_int_or_null(row, known, report->resetting);
+	put_int_or_null(row, known, report->closing);
+	put_int_or_null(row, known, report->waiting);
+	put_int_or_null(row, known, instance_demand(instance));
+	put_bigint_or_null(row, known, report->acquires);
+	put_bigint_or_null(row, known, report->timeouts);
+	put_bigint_or_null(row, known, report->opened);
+	put_bigint_or_null(row, known, report->closed);
+	put_bigint_or_null(row, known, report->open_failures);
+	put_int_or_null(row, known, report->leaks);
+	view_add_recent_waits(waits, instance);
+	put_ms(row, report_quantile_ms(waits, 0.50));
+	put_ms(row, report_quantile_ms(waits, 0.99));
+	put_ms(row, report_quantile_ms(report->hold, 0.50));
+	put_ms(row, report_quantile_ms(report->hold, 0.99));
+}
+
+static void
+emit_instance(FunctionCallInfo fcinfo, const Copy *copy, const InstanceSlot *instance)
+{
+	const PoolSlot *pool = &copy->pools[instance->pool];
+	Publication told = view_published(instance);
+	Row row = { 0 };
+
+	put_name(&row, pool->name);
+	put_name(&row, pool->role_name);
+	put_name(&row, pool->database_name);
+	put_text_or_null(&row, instance->has_id ? instance->id : "");
+	put_name_or_null(&row, instance->host);
+	put_name_or_null(&row, instance->application);
+	put(&row, BoolGetDatum(instance->follows));
+	put(&row, BoolGetDatum(instance->reports));
+	put_text(&row, state_name(told.state));
+	put_int(&row, instance->held);
+	put_int(&row, instance->knocks);
+	put_int_or_null(&row, told.limit != NO_LIMIT, told.limit);
+	put_int_or_null(&row, grant_applies(instance, pool), grant_occupancy(instance));
+	if (instance->reports)
+		put(&row, BoolGetDatum(instance->acked));
+	else
+		put_null(&row);
+	put_ms(&row, Max(0, instance->lease_until - copy->now) / 1000.0);
+	put_ms(&row, instance->reported ? Max(0, copy->now - instance->report_time) / 1000.0 : -1);
+	put_reported(&row, instance);
+	put(&row, TimestampTzGetDatum(instance->joined_at));
+	emit(fcinfo, &row, INSTANCES_COLS);
+}
+
+Datum
+pgpool_monitor_instances(PG_FUNCTION_ARGS)
+{
+	Copy *copy = view_copy();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < copy->ninstances; i++)
+		if (view_may_see(&copy->pools[copy->instances[i].pool]))
+			emit_instance(fcinfo, copy, &copy->instances[i]);
+	return (Datum) 0;
+}
+
+/*---- sessions ----*/
+
+static const ReportLoan *
+loan_of(const InstanceSlot *instance, int pid)
+{
+	for (int i = 0; i < instance->report.nloans; i++)
+		if (instance->report.loans[i].pid == pid)
+			return &instance->report.loans[i];
+	return NULL;
+}
+
+static void
+emit_session(FunctionCallInfo fcinfo, const Copy *copy, const SessionSlot *session,
+			 const InstanceSlot *instance)
+{
+	const PoolSlot *pool = &copy->pools[instance->pool];
+	const ReportLoan *loan = loan_of(instance, session->pid);
+	Row row = { 0 };
+
+	put_int(&row, session->pid);
+	put_name(&row, pool->name);
+	put_name(&row, pool->role_name);
+	put_name(&row, pool->database_name);
+	put_text_or_null(&row, instance->has_id ? instance->id : "");
+	put_text(&row, session->kind == SESSION_KNOCK ? "knock" : "pool");
+	put_name_or_null(&row, instance->host);
+	put(&row, TimestampTzGetDatum(session->attached_at));
+	if (loan != NULL)
+	{
+		put_text(&row, "lent");
+		put_ms(&row, loan->age_ms + Max(0, copy->now - instance->report_time) / 1000.0);
+		put_name_or_null(&row, loan->thread);
+		put_name_or_null(&row, loan->site);
+	}
+	else
+		for (int i = 0; i < 4; i++)
+			put_null(&row);
+	emit(fcinfo, &row, SESSIONS_COLS);
+}
+
+Datum
+pgpool_monitor_sessions(PG_FUNCTION_ARGS)
+{
+	Copy *copy = view_copy();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		const SessionSlot *session = &copy->sessions[slot];
+		const InstanceSlot *instance = view_instance_of(copy, session);
+
+		if (instance != NULL && view_may_see(&copy->pools[instance->pool]))
+			emit_session(fcinfo, copy, session, instance);
+	}
+	return (Datum) 0;
+}
