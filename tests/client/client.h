@@ -135,6 +135,32 @@ count_sessions(PGconn *conn, const char *application)
 					 application);
 }
 
+/*
+ * End the sessions of this application_name, or that of one backend, and wait
+ * until they are gone.  And 10 ms more: the pool's promise is for what was closed that long ago.
+ */
+TAP_UNUSED static void
+end_sessions(PGconn *conn, const char *application)
+{
+	(void) query_int(conn,
+					 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+					 " WHERE application_name = '%s'",
+					 application);
+	if (!WAIT_FOR(count_sessions(conn, application) == 0))
+		give_up("sessions live on");
+	sleep_ms(10);
+}
+
+TAP_UNUSED static void
+end_backend(PGconn *conn, int pid)
+{
+	(void) query_int(conn, "SELECT pg_terminate_backend(%d)::int", pid);
+	if (!WAIT_FOR(query_int(conn, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid) ==
+				  0))
+		give_up("a backend lives on");
+	sleep_ms(10);
+}
+
 /*---- a pool ----*/
 
 TAP_UNUSED static pqpool *

@@ -14,18 +14,6 @@
 
 static PGconn *direct;
 
-/* End all sessions of a pool, and wait until they are gone. */
-static void
-terminate(const char *application)
-{
-	(void) query_int(direct,
-					 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-					 " WHERE application_name = '%s'",
-					 application);
-	if (!WAIT_FOR(count_sessions(direct, application) == 0))
-		give_up("sessions live on");
-}
-
 static void
 fill(pqpool *pool, PGconn **conns, int n)
 {
@@ -45,8 +33,7 @@ test_terminated_while_idle(void)
 	for (int round = 0; round < 20; round++)
 	{
 		fill(pool, conns, 5);
-		terminate("idle");
-		sleep_ms(10);
+		end_sessions(direct, "idle");
 		for (int i = 0; i < 5; i++)
 		{
 			conns[i] = acquire_or_give_up(pool);
@@ -84,8 +71,7 @@ test_terminated_while_lent(void)
 	start_thread(&threads, acquire_and_ask, pool);
 	if (!WAIT_FOR(stats_of(pool).waiting == 1))
 		give_up("nobody waits");
-	terminate("lent");
-	sleep_ms(10);
+	end_sessions(direct, "lent");
 	is_code(pqpool_release(conn), PQPOOL_OK, "a dead loan is returned, its death not noticed");
 	join_threads(&threads);
 	(void) pqpool_close(&pool, -1);

@@ -12,7 +12,7 @@
 #define _GNU_SOURCE 1 /* _Fork */
 #endif
 
-#include "client.h"
+#include "forking.h"
 
 #include <sched.h>
 #include <sys/syscall.h>
@@ -28,27 +28,6 @@
 #else
 #define UNDER_SANITIZER false
 #endif
-
-static bool is_child;
-
-/*
- * What the sanitizers cannot know: the stacks of the parent's threads are no
- * leaks of the child's; and children do start threads.
- */
-int __lsan_is_turned_off(void);
-const char *__tsan_default_options(void);
-
-int
-__lsan_is_turned_off(void)
-{
-	return is_child;
-}
-
-const char *
-__tsan_default_options(void)
-{
-	return "die_after_fork=0";
-}
 
 static pqpool *pool;
 static PGconn *lent; /* a loan of the parent's */

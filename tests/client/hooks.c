@@ -259,16 +259,6 @@ agree(pqpool *pool, const char *what)
 	is_int(stats.closed, count_events(PQPOOL_EVENT_CLOSED, ANY, NULL), "%s: and closed", what);
 }
 
-static void
-kill_backend(int pid)
-{
-	(void) query_int(direct, "SELECT pg_terminate_backend(%d)::int", pid);
-	if (!WAIT_FOR(query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid) ==
-				  0))
-		give_up("a backend lives on");
-	sleep_ms(10); /* the promise is for what was closed 10 ms before */
-}
-
 /*
  * configure
  */
@@ -574,12 +564,12 @@ test_on_close(void)
 	pool = open_with("pool_max_size=4", &hooks);
 	for (int i = 0; i < 4; i++)
 		conns[i] = acquire_or_give_up(pool);
-	kill_backend(PQbackendPID(conns[0]));
+	end_backend(direct, PQbackendPID(conns[0]));
 	(void) pqpool_release(conns[0]);
 	ok(WAIT_FOR(count_ended() == 1), "on_close is called for one that died out");
 	(void) pqpool_discard(conns[1]);
 	ok(WAIT_FOR(count_ended() == 2), "for one that is discarded");
-	kill_backend(PQbackendPID(conns[2]));
+	end_backend(direct, PQbackendPID(conns[2]));
 	(void) pqpool_release(conns[2]);
 	conns[0] = acquire_or_give_up(pool);
 	ok(WAIT_FOR(count_ended() == 3), "for one that died idle");
@@ -634,7 +624,7 @@ close_dead(pqpool *pool, PGconn *conn)
 	int pid = PQbackendPID(conn);
 
 	(void) pqpool_release(conn);
-	kill_backend(pid);
+	end_backend(direct, pid);
 	(void) acquire_code(pool, -1);
 }
 

@@ -78,16 +78,6 @@ await(pqpool_inbox *inbox)
 	return result;
 }
 
-static void
-kill_backend(int pid)
-{
-	(void) query_int(direct, "SELECT pg_terminate_backend(%d)::int", pid);
-	if (!WAIT_FOR(query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid) ==
-				  0))
-		give_up("a backend lives on");
-	sleep_ms(10); /* the promise is for what was closed 10 ms before */
-}
-
 static int
 count_descriptors(void)
 {
@@ -387,7 +377,7 @@ test_dead(const char *options)
 	(void) pqpool_release(conn);
 	if (!WAIT_FOR(stats_of(pool).idle == 1))
 		give_up("the connection does not come back");
-	kill_backend(pid);
+	end_backend(direct, pid);
 	(void) start(pool, 60000, inbox, 1);
 	r = await(inbox);
 	ok(r.conn != NULL && PQbackendPID(r.conn) != pid && query_int(r.conn, "SELECT 1") == 1,
@@ -400,7 +390,7 @@ test_dead(const char *options)
 								  " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
 								  " AND state = 'idle'");
 	ok(pid > 0, "%s: its backend is known", options);
-	kill_backend(pid);
+	end_backend(direct, pid);
 	r = await(inbox);
 	ok(r.tag == 2 && r.conn != NULL && PQbackendPID(r.conn) != pid &&
 		   query_int(r.conn, "SELECT 1") == 1,
@@ -428,7 +418,7 @@ test_late(const char *options)
 	ok(WAIT_FOR(readable(inbox)), "%s: one is in the inbox", options);
 	sleep_ms(600);
 	/* makes the other one suspect */
-	kill_backend(PQbackendPID(victim));
+	end_backend(direct, PQbackendPID(victim));
 	(void) run(victim, "SELECT 1");
 	(void) pqpool_release(victim);
 	r = await(inbox);
@@ -444,7 +434,7 @@ test_late(const char *options)
 	r = await(inbox);
 	(void) pqpool_release(r.conn);
 	(void) WAIT_FOR(stats_of(pool).idle == 1);
-	kill_backend(PQbackendPID(victim));
+	end_backend(direct, PQbackendPID(victim));
 	(void) run(victim, "SELECT 1");
 	(void) pqpool_release(victim);
 	(void) WAIT_FOR(stats_of(pool).size == 1);

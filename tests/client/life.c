@@ -19,23 +19,6 @@
 static PGconn *direct;
 
 static void
-terminate(const char *application)
-{
-	(void) query_int(direct,
-					 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-					 " WHERE application_name = '%s'",
-					 application);
-}
-
-static void
-terminate_all(const char *application)
-{
-	terminate(application);
-	if (!WAIT_FOR(count_sessions(direct, application) == 0))
-		give_up("sessions live on");
-}
-
-static void
 fill(pqpool *pool, int n)
 {
 	PGconn *conns[32];
@@ -87,7 +70,7 @@ test_minimum(void)
 	pqpool *pool = open_pool("application_name=minimum pool_min_size=3 pool_max_size=6");
 
 	ok(WAIT_FOR(stats_of(pool).idle == 3), "the minimum is opened without a caller");
-	terminate_all("minimum");
+	end_sessions(direct, "minimum");
 	ok(WAIT_FOR(stats_of(pool).found_dead >= 3 && stats_of(pool).idle == 3 &&
 				count_sessions(direct, "minimum") == 3),
 	   "and is there again after all have died, without a caller");
@@ -237,11 +220,11 @@ test_validation(void)
 	(void) pqpool_close(&pool, -1);
 }
 
+/* Of three connections the one that comes next is silent.  What is lent instead of it? */
 static void
-test_silent_backend(void)
+test_silent_backend(const char *conninfo, int timeout_ms, const char *what)
 {
-	pqpool *pool = open_pool("application_name=silent pool_report=off pool_max_size=3"
-							 " pool_validate_after=0 pool_reset_timeout=300ms");
+	pqpool *pool = open_pool(conninfo);
 	PGconn *conn;
 	int pid;
 
@@ -251,36 +234,11 @@ test_silent_backend(void)
 	(void) pqpool_release(conn);
 	if (kill(pid, SIGSTOP) != 0)
 		give_up("cannot stop a backend");
-	conn = pqpool_acquire(pool, PATIENCE_S * 1000, NULL);
-	ok(conn != NULL && PQbackendPID(conn) != pid, "instead of one that is silent there is another");
-	is_int(query_int(conn, "SELECT 1"), 1, "which answers");
+	conn = pqpool_acquire(pool, timeout_ms, NULL);
+	ok(conn != NULL && PQbackendPID(conn) != pid && query_int(conn, "SELECT 1") == 1, "%s", what);
 	(void) pqpool_release(conn);
 	is_int(stats_of(pool).found_dead, 1, "the silent one was found dead");
 	kill(pid, SIGCONT);
-	(void) pqpool_close(&pool, -1);
-}
-
-/* Who has little time himself does not spend all of it on one that is silent. */
-static void
-test_silent_backend_takes_half(void)
-{
-	pqpool *pool = open_pool("application_name=silent pool_report=off pool_max_size=3"
-							 " pool_validate_after=0 pool_reset_timeout=1h");
-	PGconn *conn;
-	int pid;
-
-	fill(pool, 3);
-	conn = acquire_or_give_up(pool);
-	pid = PQbackendPID(conn);
-	(void) pqpool_release(conn);
-	if (kill(pid, SIGSTOP) != 0)
-		give_up("cannot stop a backend");
-	conn = pqpool_acquire(pool, 6000, NULL);
-	ok(conn != NULL && PQbackendPID(conn) != pid,
-	   "one that is silent costs half of the time that is left, not all of it");
-	kill(pid, SIGCONT);
-	if (conn != NULL)
-		(void) pqpool_release(conn);
 	(void) pqpool_close(&pool, -1);
 }
 
@@ -325,8 +283,7 @@ test_all_terminated(void)
 	for (int i = 0; i < DEATHS; i++)
 	{
 		fill(a.pool, 6);
-		terminate_all("death");
-		sleep_ms(10);
+		end_sessions(direct, "death");
 		run_threads(ASKERS, ask, &a);
 	}
 	is_int(atomic_load(&a.wrong), 0,
@@ -508,8 +465,7 @@ test_full(void)
 
 	/* what is open dies: the server is asked at once, however long it was to be left alone */
 	(void) pqpool_release(conn);
-	terminate_all("one");
-	sleep_ms(10);
+	end_sessions(direct, "one");
 	conn = pqpool_acquire(pool, 60000, &err);
 	if (!ok(conn != NULL, "when the only connection has died, and there is room, there is another"))
 		diag("%s", err.message);
@@ -652,8 +608,12 @@ main(void)
 	test_idle_timeout();
 	test_lifetime();
 	test_validation();
-	test_silent_backend();
-	test_silent_backend_takes_half();
+	test_silent_backend(
+		"pool_report=off pool_max_size=3 pool_validate_after=0 pool_reset_timeout=300ms",
+		PATIENCE_S * 1000, "instead of one that is silent there is another");
+	test_silent_backend(
+		"pool_report=off pool_max_size=3 pool_validate_after=0 pool_reset_timeout=1h", 6000,
+		"one that is silent costs half of the caller's time, not all of it");
 	test_all_terminated();
 	test_suspects();
 	test_full();

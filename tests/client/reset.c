@@ -12,7 +12,7 @@
  */
 #define _GNU_SOURCE
 
-#include "client.h"
+#include "leave.h"
 
 #include <libpq-events.h>
 #include <signal.h>
@@ -316,32 +316,6 @@ nothing_is_left(PGconn *conn)
 }
 
 static void
-leave_query(PGconn *conn)
-{
-	(void) PQsendQuery(conn, "SELECT pg_sleep(600)");
-}
-
-static void
-leave_single_row(PGconn *conn)
-{
-	(void) PQsendQuery(conn, "SELECT generate_series(1, 1000)");
-	(void) PQsetSingleRowMode(conn);
-	PQclear(PQgetResult(conn));
-}
-
-static void
-leave_pipeline(PGconn *conn)
-{
-	(void) PQenterPipelineMode(conn);
-}
-
-static void
-leave_copy(PGconn *conn)
-{
-	PQclear(PQexec(conn, "COPY (SELECT generate_series(1, 100000)) TO STDOUT"));
-}
-
-static void
 leave_transaction(PGconn *conn)
 {
 	(void) run(conn, "BEGIN; SET LOCAL work_mem = '77kB'; LOCK pg_description");
@@ -390,7 +364,7 @@ static const struct Row
 	{ "a running query", leave_query, nothing_is_left, 0, 0 },
 	{ "half a result", leave_single_row, nothing_is_left, 0, 0 },
 	{ "pipeline mode", leave_pipeline, nothing_is_left, 0, 0 },
-	{ "COPY", leave_copy, nothing_is_left, 0, 0 },
+	{ "COPY", leave_copy_out, nothing_is_left, 0, 0 },
 	{ "a transaction", leave_transaction, transaction_is_left, 0, ROLLBACK | DISCARD },
 };
 

@@ -8,7 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "client.h"
+#include "leave.h"
 
 static int notices;
 
@@ -80,23 +80,11 @@ test_transactions(const char *policy, bool kept)
 /*---- what cannot be kept ----*/
 
 static void
-leave_query(PGconn *conn)
-{
-	(void) PQsendQuery(conn, "SELECT pg_sleep(600)");
-}
-
-static void
 leave_result(PGconn *conn)
 {
 	(void) PQsendQuery(conn, "SELECT 1");
 	while (PQconsumeInput(conn) && PQisBusy(conn))
 		sleep_ms(1);
-}
-
-static void
-leave_copy_out(PGconn *conn)
-{
-	PQclear(PQexec(conn, "COPY (SELECT generate_series(1, 100000)) TO STDOUT"));
 }
 
 static void
@@ -107,25 +95,11 @@ leave_copy_in(PGconn *conn)
 }
 
 static void
-leave_pipeline(PGconn *conn)
-{
-	(void) PQenterPipelineMode(conn);
-}
-
-static void
 leave_busy_pipeline(PGconn *conn)
 {
 	(void) PQenterPipelineMode(conn);
 	(void) PQsendQueryParams(conn, "SELECT 1", 0, NULL, NULL, NULL, NULL, 0);
 	(void) PQpipelineSync(conn);
-}
-
-static void
-leave_single_row(PGconn *conn)
-{
-	(void) PQsendQuery(conn, "SELECT generate_series(1, 1000)");
-	(void) PQsetSingleRowMode(conn);
-	PQclear(PQgetResult(conn));
 }
 
 static void
@@ -139,11 +113,7 @@ leave_unnoticed(PGconn *conn)
 {
 	PGconn *direct = connect_directly("");
 
-	(void) query_int(direct, "SELECT pg_terminate_backend(%d)::int", PQbackendPID(conn));
-	if (!WAIT_FOR(query_int(direct, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d",
-							PQbackendPID(conn)) == 0))
-		give_up("a backend lives on");
-	sleep_ms(10); /* the promise is for what was closed 10 ms before */
+	end_backend(direct, PQbackendPID(conn));
 	PQfinish(direct);
 }
 

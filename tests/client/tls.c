@@ -11,7 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "client.h"
+#include "forking.h"
 
 #include <sys/wait.h>
 
@@ -98,11 +98,7 @@ test_dead(void)
 			conns[i] = acquire_or_give_up(pool);
 		for (int i = 0; i < 3; i++)
 			(void) pqpool_release(conns[i]);
-		(void) query_int(direct, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-								 " WHERE application_name = 'dead'");
-		if (!WAIT_FOR(count_sessions(direct, "dead") == 0))
-			give_up("sessions live on");
-		sleep_ms(10);
+		end_sessions(direct, "dead");
 		for (int i = 0; i < 3; i++)
 		{
 			conns[i] = acquire_or_give_up(pool);
@@ -121,23 +117,6 @@ test_dead(void)
 
 static pqpool *pool_of_both;
 static PGconn *lent;
-static bool is_child;
-
-/* See fork.c. */
-int __lsan_is_turned_off(void);
-const char *__tsan_default_options(void);
-
-int
-__lsan_is_turned_off(void)
-{
-	return is_child;
-}
-
-const char *
-__tsan_default_options(void)
-{
-	return "die_after_fork=0";
-}
 
 static int
 use_pool(void)

@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(wait_until wait_for_query wait_for_log_line start_program);
+our @EXPORT = qw(wait_until wait_for_query wait_for_log_line start_program verdict);
 
 # node(NAME, setting => value...): a running server that has the library preloaded and the extension created in "postgres".
 # A setting given as undef is left out, so that (shared_preload_libraries => undef) is a server that was not preloaded.
@@ -121,6 +121,23 @@ sub start_program
 	my $handle = IPC::Run::start([ "$ENV{STAGE_OUT}/programs/$name", @arguments ],
 		'<', \undef, '>', \$output, '2>', \$output);
 	return ($handle, \$output);
+}
+
+# verdict(NODE, STATUS, OUT, MARK): stop the server that a program was run against; say to OUT, after MARK, what went wrong besides
+# what the program complained of itself; return the exit status for all of it. STATUS is that of waitpid(). A server that died on
+# the way is a failure, however content the program was.
+sub verdict
+{
+	my ($node, $status, $out, $mark) = @_;
+
+	print $out "$mark killed by signal ", $status & 127, "\n" if $status & 127;
+	my $alive = -e $node->data_dir . '/postmaster.pid';
+	$node->stop('fast', fail_ok => 1) and $alive or do
+	{
+		print $out "$mark the server did not survive\n";
+		$status ||= 256;
+	};
+	return $status & 127 ? 128 + ($status & 127) : $status >> 8;
 }
 
 1;

@@ -45,14 +45,4 @@ if ($pid == 0)
 	exec $program or die "$program: $!";
 }
 waitpid($pid, 0);
-my $status = $?;
-print $out "# killed by signal ", $status & 127, "\n" if $status & 127;
-
-# A server that died on the way fails the test, however content the program was.
-my $alive = -e $node->data_dir . '/postmaster.pid';
-$node->stop('fast', fail_ok => 1) and $alive or do
-{
-	print $out "# the server did not survive the test\n";
-	$status ||= 256;
-};
-exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
+exit verdict($node, $?, $out, '#');

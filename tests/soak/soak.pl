@@ -56,14 +56,4 @@ while (defined(my $mode = readline $requests))
 	print $answers "done\n";
 }
 waitpid($pid, 0);
-my $status = $?;
-print $out 'FAILED: killed by signal ', $status & 127, "\n" if $status & 127;
-
-# A server that died on the way fails the run, however content the program was.
-my $alive = -e $node->data_dir . '/postmaster.pid';
-$node->stop('fast', fail_ok => 1) and $alive or do
-{
-	print $out "FAILED: the server did not survive\n";
-	$status ||= 256;
-};
-exit($status & 127 ? 128 + ($status & 127) : $status >> 8);
+exit verdict($node, $?, $out, 'FAILED:');
