@@ -246,8 +246,8 @@ typedef struct pqpool pqpool;
  * pool_min_size in the background.  So success does not mean that a server is
  * there; who wants to know acquires one.
  *
- * Returns NULL on error: BAD_OPTION (message names the option), OUT_OF_MEMORY,
- * SYSTEM. Close with pqpool_close().
+ * Returns NULL on error: BAD_OPTION (message names the option), OUT_OF_MEMORY.
+ * Close with pqpool_close().
  */
 PQPOOL_API pqpool *pqpool_open(const char *conninfo, pqpool_error *err) PQPOOL_WARN_UNUSED;
 
@@ -351,7 +351,7 @@ PQPOOL_API int pqpool_discard(PGconn *conn);
  *
  * Never block.  Return PQPOOL_OK, NOT_LENT, UNKNOWN_CONNECTION, WRONG_THREAD
  * (bound to another thread; or a thread's own connection, which cannot be
- * handed over).
+ * handed over), OUT_OF_MEMORY (the thread is new to the library).
  */
 PQPOOL_API int pqpool_transfer(PGconn *conn);
 PQPOOL_API int pqpool_adopt(PGconn *conn);
@@ -575,7 +575,7 @@ PQPOOL_API int pqpool_limits_sized(pqpool *pool, pqpool_allotment *allotment, si
  * connections, see below.
  *
  * Returns PQPOOL_OK, ALREADY_INITIALIZED, and as pqpool_open() says: BAD_OPTION,
- * OUT_OF_MEMORY, SYSTEM.
+ * OUT_OF_MEMORY.
  */
 PQPOOL_API int pqpool_initialize(const char *conninfo, pqpool_error *err);
 

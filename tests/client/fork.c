@@ -89,6 +89,12 @@ uses_pool(void)
 }
 
 static int
+asks_for_id(void)
+{
+	return strcmp(pqpool_id(pool), parent_id) == 0 ? 1 : uses_pool();
+}
+
+static int
 releases_parents_loan(void)
 {
 	int code = pqpool_release(lent);
@@ -176,6 +182,7 @@ test_children(const char *way)
 	} cases[] = { { does_nothing, "does nothing" },
 				  { sees_empty_pool, "finds the pool empty" },
 				  { uses_pool, "uses the pool" },
+				  { asks_for_id, "asks for the pool's id before anything else" },
 				  { releases_parents_loan, "tries to return the parent's loan" },
 				  { closes_pool, "uses and closes the pool" },
 				  { closes_pool_at_once, "closes the pool at once" },

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 static PGconn *direct;
 
@@ -342,6 +343,36 @@ test_suspects(void)
 	(void) pqpool_close(&pool, -1);
 }
 
+/*---- a machine that was suspended ----*/
+
+static _Atomic int64_t suspended_s; /* by which CLOCK_BOOTTIME is ahead of what it really is */
+
+/* In front of libc's, for the library as well. */
+int
+clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int rc = (int) syscall(SYS_clock_gettime, clock, ts);
+
+	if (clock == CLOCK_BOOTTIME)
+		ts->tv_sec += atomic_load(&suspended_s);
+	return rc;
+}
+
+static void
+test_suspended(void)
+{
+	pqpool *pool = open_pool("application_name=asked pool_report=off pool_max_size=1"
+							 " pool_validate_after=1h pool_peek_after=1h");
+
+	mark(pool);
+	ok(!is_asked(pool), "a connection is trusted for as long as the program wishes");
+	atomic_store(&suspended_s, 3600);
+	ok(WAIT_FOR(is_asked(pool)), "but not when the machine has been suspended meanwhile");
+	mark(pool);
+	ok(!is_asked(pool), "which is looked at once");
+	(void) pqpool_close(&pool, -1);
+}
+
 /*---- the server as a whole ----*/
 
 static char *data_directory;
@@ -616,6 +647,7 @@ main(void)
 		"one that is silent costs half of the caller's time, not all of it");
 	test_all_terminated();
 	test_suspects();
+	test_suspended();
 	test_full();
 	test_statistics();
 	test_restart();
