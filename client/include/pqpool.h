@@ -57,7 +57,8 @@
  * suppresses it.  Helper threads block all signals.
  *
  * Helper threads.  At most one housekeeping thread and twelve that open, close and
- * mend connections, per process and not per pool, and one for each cancel under way;
+ * mend connections, per process and not per pool; with more than four pools two
+ * for each and four, at most 68; and one for each cancel under way.  They are
  * started when first needed, and gone when there is nothing to do: the first
  * when the last pool has been closed, the others after ten seconds.  Where none
  * can be started, the caller does the work.

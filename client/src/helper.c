@@ -3,10 +3,12 @@
  * helper.c
  *	  Threads for what blocks.
  *
- * At most PQP_MAX_HELPERS in the process, made when there is something to do,
- * gone after LINGER_MS without.  They block all signals, so that the program's
- * handlers never run on them.  No kind of task may take all threads, so that a
- * server that hangs in one way does not stop work of another kind: see `caps`.
+ * Made when there is something to do, gone after LINGER_MS without.  They block
+ * all signals, so that the program's handlers never run on them.  No kind of
+ * task may take all threads, so that a server that hangs in one way does not
+ * stop work of another kind; and there may be as many that open as all pools
+ * together may want at once, so that one pool's server does not stop another
+ * pool (but see PQP_MAX_OPENERS).
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +23,9 @@
 #define LINGER_MS 10000
 #define BATCH 64 /* closes that one thread waits for together */
 
-static const int caps[KINDS] = { [TASK_OPEN] = 8, [TASK_CLOSE] = 2, [TASK_OTHER] = 2 };
+#define MIN_OPENERS 8
+#define CLOSERS 2
+#define OTHERS 2
 
 static struct
 {
@@ -36,6 +40,31 @@ static struct
 	int threads;
 	int idle;
 } helpers = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER };
+
+/* How many threads may do this kind of task at once? */
+static int
+cap(int kind)
+{
+	int openers = pqp_pools_listed * PQP_MAX_OPENING;
+
+	switch (kind)
+	{
+		case TASK_OPEN:
+			return openers < MIN_OPENERS	   ? MIN_OPENERS
+				   : openers > PQP_MAX_OPENERS ? PQP_MAX_OPENERS
+											   : openers;
+		case TASK_CLOSE:
+			return CLOSERS;
+		default:
+			return OTHERS;
+	}
+}
+
+static int
+max_threads(void)
+{
+	return cap(TASK_OPEN) + CLOSERS + OTHERS;
+}
 
 /* Start a detached thread with all signals blocked. */
 bool
@@ -96,7 +125,7 @@ pop_any(void)
 	static const int order[KINDS] = { TASK_CLOSE, TASK_OPEN, TASK_OTHER };
 
 	for (int i = 0; i < KINDS; i++)
-		if (helpers.kinds[order[i]].head && helpers.kinds[order[i]].running < caps[order[i]])
+		if (helpers.kinds[order[i]].head && helpers.kinds[order[i]].running < cap(order[i]))
 			return pop(order[i]);
 	return NULL;
 }
@@ -196,9 +225,10 @@ beginnable(void)
 
 	for (int kind = 0; kind < KINDS; kind++)
 	{
-		int may = caps[kind] - helpers.kinds[kind].running;
+		int may = cap(kind) - helpers.kinds[kind].running;
 
-		n += helpers.kinds[kind].queued < may ? helpers.kinds[kind].queued : may;
+		if (may > 0) /* the cap may have come down */
+			n += helpers.kinds[kind].queued < may ? helpers.kinds[kind].queued : may;
 	}
 	return n;
 }
@@ -236,7 +266,7 @@ pqp_helper_submit(Task *task)
 
 	pthread_mutex_lock(&helpers.lock);
 	push(task);
-	more = helpers.idle < beginnable() && helpers.threads < PQP_MAX_HELPERS;
+	more = helpers.idle < beginnable() && helpers.threads < max_threads();
 	if (more)
 		helpers.threads++; /* others count on it: see do_without */
 	else

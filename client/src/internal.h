@@ -5,7 +5,7 @@
  *
  * Actors:
  *	callers		any thread, inside a pqpool_ function
- *	helpers		at most PQP_MAX_HELPERS threads, made on demand: what blocks (connect, close,
+ *	helpers		a few threads (helper.c), made on demand: what blocks (connect, close,
  *				roll back what a dead thread left, cancel, knock) is theirs
  *	keeper		one thread: timers, reports, resets; never blocks but in poll()
  *
@@ -66,7 +66,7 @@
 #include "options.h"
 #include "waitq.h"
 
-#define PQP_MAX_HELPERS 12		/* threads per process */
+#define PQP_MAX_OPENERS 64		/* threads per process that open connections */
 #define PQP_MAX_OPENING 2		/* connections that a pool opens at once */
 #define PQP_PATIENCE_US 1000000 /* failing for longer: waiters are told */
 #define PQP_CLOSE_MS 1000		/* longest wait for the server to end a session */
@@ -431,6 +431,7 @@ extern void pqp_failure_of_connect(Failure *failure, PGconn *conn);
 
 /* registry.c: all pools of the process, the default one, and the dead */
 extern _Atomic uint32_t pqp_pools_freed;
+extern _Atomic int pqp_pools_listed; /* how many */
 extern void pqp_registry_add(Pool *pool);
 extern void pqp_registry_bury(Pool *pool);
 extern bool pqp_registry_sweep(int64_t now, int64_t *next);

@@ -23,6 +23,7 @@
  * read the old one has GRAVE_US to look at the slot.
  */
 _Atomic uint32_t pqp_pools_freed;
+_Atomic int pqp_pools_listed;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Pool *pools;
@@ -65,6 +66,7 @@ pqp_registry_add(Pool *pool)
 	pthread_mutex_lock(&lock);
 	pool->next = pools;
 	pool->listed = true;
+	pqp_pools_listed++;
 	pools = pool;
 	pthread_mutex_unlock(&lock);
 }
@@ -79,6 +81,7 @@ pqp_registry_bury(Pool *pool)
 		{
 			*link = pool->next;
 			pool->listed = false;
+			pqp_pools_listed--;
 			break;
 		}
 	pqp_pools_freed++;

@@ -251,12 +251,13 @@ test_unbound(void)
 {
 	pqpool *pool = open_pool("pool_max_size=2");
 	Party parties[2];
-	const char *message = parties[0].err.message;
+	const char *message;
 
 	run_ring(parties, 2, &pool, 1, get_acquired, 1000);
 	is_code(parties[0].code, PQPOOL_TIMED_OUT, "of unbound loans it is not certain: one times out");
 	ok(parties[0].took >= 1, "not before its time");
 	is_code(parties[1].code, PQPOOL_OK, "and the other one gets what that gives back");
+	message = parties[0].err.message;
 	if (!ok(strstr(message, "threads that wait as well") != NULL && names(message, &parties[0]) &&
 				names(message, &parties[1]),
 			"but the message says what it looks like"))

@@ -294,6 +294,30 @@ test_stages(void)
 	}
 }
 
+/* However many pools hang, another one opens. */
+static void
+test_many_hang(void)
+{
+	pqpool *hanging[10], *pool;
+
+	gate_open(&gate, "127.0.0.1", 0, server_port);
+	hold_everything();
+	for (int i = 0; i < countof(hanging); i++)
+	{
+		hanging[i] = open_stage_pool(&stages[4], "pool_min_size=1 connect_timeout=0");
+		if (!WAIT_FOR(stats_of(hanging[i]).opening == 1))
+			give_up("nothing is being opened");
+	}
+	pool = open_pool("pool_max_size=1");
+	is_code(acquire_code(pool, PATIENCE_S * 1000), PQPOOL_OK,
+			"while the connections of ten other pools hang, one is opened");
+	(void) pqpool_close(&pool, -1);
+	let_gate_go();
+	for (int i = 0; i < countof(hanging); i++)
+		(void) pqpool_close(&hanging[i], -1);
+	gate_close(&gate);
+}
+
 /*---- connect_timeout ----*/
 
 /* Host and port that a pool gets to when the gate, which is first, is silent. */
@@ -657,6 +681,7 @@ main(void)
 	test_keepalives();
 	before = count_descriptors();
 	test_stages();
+	test_many_hang();
 	test_next_host();
 	test_only_host();
 	test_next_address();
