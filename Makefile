@@ -29,7 +29,7 @@ PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-
 endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
-staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model soak fuzz lint demo bench
+staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model soak fuzz lint demo bench bench-server
 standalone = $(staged) format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
@@ -105,6 +105,10 @@ bench:
 	@$(setup) check bench
 	@$(stage) bash tests/bench/bench.sh $(if $(BENCH_OUT),3> "$$BENCH_OUT")
 
+bench-server:
+	@$(setup) check
+	@$(stage) bash tests/bench/server.sh
+
 # --- in place ----------------------------------------------------------------------------------------------------------------
 
 setup:
@@ -125,6 +129,7 @@ help:
 	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'
 	@echo 'make fuzz [FUZZ_SECONDS=60] [TESTS=regex]                           the parsers, with inputs that libFuzzer makes up'
 	@echo 'make bench [BENCH_ONLY=regex] [BENCH_OUT=file]                      how fast it is, beside others (tests/bench/README.md)'
+	@echo 'make bench-server                                                   what the extension costs the server'
 	@echo 'make lint, make format                                              style and static analysis; apply the style'
 	@echo 'make setup                                                          install what these need'
 endif
