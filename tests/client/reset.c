@@ -21,11 +21,11 @@ static PGconn *direct;
 
 static const char *const policies[] = { "none", "rollback", "discard" };
 
-/* The value of a setting; a literal that lives until the next call. */
+/* The value of a setting; it lives until the thread's next call. */
 static const char *
 setting(PGconn *conn, const char *name)
 {
-	static char value[200];
+	static __thread char value[200];
 	char sql[100];
 	char *text;
 
