@@ -11,7 +11,7 @@ PG_CONFIG ?= pg_config
 EXTENSION = extension/pgpool_monitor
 MODULE_big = pgpool_monitor
 OBJS = $(addprefix extension/, \
-	pgpool_monitor.o session.o registry.o grant.o share.o view.o view_pools.o view_instances.o view_info.o worker.o \
+	pgpool_monitor.o session.o registry.o grant.o share.o pause.o view.o view_pause.o view_pools.o view_instances.o view_info.o worker.o \
 	report.o rules.o allot.o health.o)
 DATA = extension/pgpool_monitor--1.0.sql
 

@@ -12,13 +12,15 @@
 #include "miscadmin.h"
 
 #include "grant.h"
+#include "pause.h"
 #include "registry.h"
 
 #define EPOCH_SHIFT 22
 #define LIMIT_SHIFT 4
 #define LIMIT_MASK 0x3FFFF
 #define BY_RULE_BIT 0x8
-#define STATE_MASK 0x7
+#define PAUSED_BIT 0x4
+#define STATE_MASK 0x3
 
 /*---- what is told, in one word ----*/
 
@@ -27,7 +29,8 @@ publication_pack(const Publication *publication)
 {
 	return (publication->epoch << EPOCH_SHIFT) |
 		   ((uint64) ((publication->limit + 1) & LIMIT_MASK) << LIMIT_SHIFT) |
-		   (publication->by_rule ? BY_RULE_BIT : 0) | (uint64) publication->state;
+		   (publication->by_rule ? BY_RULE_BIT : 0) | (publication->paused ? PAUSED_BIT : 0) |
+		   (uint64) publication->state;
 }
 
 Publication
@@ -38,6 +41,7 @@ publication_unpack(uint64 word)
 	publication.epoch = word >> EPOCH_SHIFT;
 	publication.limit = (int) ((word >> LIMIT_SHIFT) & LIMIT_MASK) - 1;
 	publication.by_rule = (word & BY_RULE_BIT) != 0;
+	publication.paused = (word & PAUSED_BIT) != 0;
 	publication.state = (AllotState) (word & STATE_MASK);
 	return publication;
 }
@@ -64,7 +68,20 @@ publication_effective(uint64 word, uint32 generation, uint32 mode)
 		publication.state = ALLOT_OK;
 		publication.limit = NO_LIMIT;
 	}
+	/* an order to pause counts in every mode but off, which takes part in nothing */
+	if (publication.state == ALLOT_OFF)
+		publication.paused = false;
 	return publication;
+}
+
+const char *
+publication_state_name(const Publication *publication)
+{
+	if (publication->state == ALLOT_OFF)
+		return "off";
+	if (publication->paused)
+		return "paused";
+	return publication->state == ALLOT_QUEUED ? "queued" : "ok";
 }
 
 Publication
@@ -117,8 +134,10 @@ publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
 {
 	Publication now = grant_told(instance);
 	int believed = grant_believed(instance);
+	bool paused = instance->follows && pause_holds(instance->pool);
 
-	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule)
+	if (now.epoch != 0 && now.limit == limit && now.state == state && now.by_rule == by_rule &&
+		now.paused == paused)
 		return;
 
 	/* who was off counts no lease, and does not report: it has one lease from now to hear of a limit */
@@ -128,6 +147,7 @@ publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
 	now.limit = limit;
 	now.state = state;
 	now.by_rule = by_rule;
+	now.paused = paused;
 	instance->granted = limit == NO_LIMIT ? 0 : Max(believed, limit);
 	instance->acked = false;
 	pg_atomic_write_u64(&instance->publication, publication_pack(&now));
@@ -184,6 +204,14 @@ grant_first(InstanceSlot *instance, const PoolSlot *pool)
 	if (limit == 0 && fits)
 		limit = 1;
 	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
+}
+
+void
+grant_tell_pause(InstanceSlot *instance)
+{
+	Publication now = grant_told(instance);
+
+	publish(instance, now.limit, now.state, now.by_rule);
 }
 
 /* The client has taken over what is published now: it believes nothing else any more. */

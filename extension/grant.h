@@ -34,6 +34,9 @@ extern Publication publication_unpack(uint64 word);
 /* What an instance is to be told now, the global mode considered. */
 extern Publication publication_effective(uint64 word, uint32 generation, uint32 mode);
 
+/* As the protocol's field "state" says it. */
+extern const char *publication_state_name(const Publication *publication);
+
 /* What was published to it last. */
 extern Publication grant_told(const InstanceSlot *instance);
 
@@ -50,6 +53,9 @@ extern int grant_occupancy(const InstanceSlot *instance);
 
 /* A newcomer, or one that comes back with nothing: what it is told at once. */
 extern void grant_first(InstanceSlot *instance, const PoolSlot *pool);
+
+/* Its pool may have been paused, or resumed. */
+extern void grant_tell_pause(InstanceSlot *instance);
 
 /* It has been heard of: its lease begins anew. */
 extern void grant_renew_lease(InstanceSlot *instance, int64 now);

@@ -84,7 +84,7 @@ starved(const HealthInput *in, const Reason *reason)
 {
 	const char *rule = in->rule && in->rule[0] ? in->rule : NULL;
 
-	if (in->waiting <= 0 || !server_is_tighter(in) || in->demand <= in->allotted)
+	if (in->waiting <= 0 || in->paused > 0 || !server_is_tighter(in) || in->demand <= in->allotted)
 		return false;
 	say(reason, "%d %s; wants %d, may hold %d%s%s%s", in->waiting,
 		verb(in->waiting, "waits", "wait"), in->demand, in->allotted, rule ? " (rule " : "",
@@ -95,7 +95,8 @@ starved(const HealthInput *in, const Reason *reason)
 static bool
 saturated(const HealthInput *in, const Reason *reason)
 {
-	if (in->waiting <= 0 || server_is_tighter(in) || in->max_size < 0 || in->demand <= in->max_size)
+	if (in->waiting <= 0 || in->paused > 0 || server_is_tighter(in) || in->max_size < 0 ||
+		in->demand <= in->max_size)
 		return false;
 	say(reason, "%d %s; wants %d, its own limit is %d", in->waiting,
 		verb(in->waiting, "waits", "wait"), in->demand, in->max_size);
@@ -128,7 +129,13 @@ remark(const HealthInput *in, const Reason *reason)
 {
 	int mute = count(in->instances) - count(in->reporting);
 
-	if (mute > 0 && in->reporting <= 0)
+	if (in->paused > 0 && in->paused < in->instances)
+		say(reason, "%d of %d instances are paused; %d in use, %d %s", in->paused, in->instances,
+			count(in->in_use), count(in->waiting), verb(in->waiting, "waits", "wait"));
+	else if (in->paused > 0)
+		say(reason, "paused; %d in use, %d %s", count(in->in_use), count(in->waiting),
+			verb(in->waiting, "waits", "wait"));
+	else if (mute > 0 && in->reporting <= 0)
 		say(reason, "does not report");
 	else if (mute > 0)
 		say(reason, "%d of %d instances %s not report", mute, in->instances,

@@ -27,6 +27,7 @@ typedef struct HealthInput
 	int instances;
 	int reporting; /* of these, promised to report */
 	int silent;	   /* of these, silent for longer than they should */
+	int paused;	   /* by order: their callers wait, and nothing is wrong */
 	int sessions;
 	int in_use;
 	int waiting;

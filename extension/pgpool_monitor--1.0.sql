@@ -171,6 +171,64 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 CREATE VIEW pgpool_monitor.info AS
 	SELECT * FROM pgpool_monitor.info();
 
+-- Orders to pools, and the list of them.  Of no transaction: what was ordered stays when it is rolled back.
+CREATE FUNCTION pgpool_monitor.pause(
+	pool text DEFAULT NULL,
+	role name DEFAULT NULL,
+	database name DEFAULT NULL,
+	expires interval DEFAULT NULL)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgpool_monitor_pause'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
+
+CREATE FUNCTION pgpool_monitor.resume(
+	pool text DEFAULT NULL,
+	role name DEFAULT NULL,
+	database name DEFAULT NULL)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgpool_monitor_resume'
+LANGUAGE C CALLED ON NULL INPUT VOLATILE PARALLEL UNSAFE;
+
+CREATE FUNCTION pgpool_monitor.pauses(
+	OUT pool text,
+	OUT role text,
+	OUT database text,
+	OUT since timestamp with time zone,
+	OUT expires timestamp with time zone,
+	OUT by_role text,
+	OUT instances integer,
+	OUT heard integer,
+	OUT sessions_held integer,
+	OUT in_use integer,
+	OUT busy integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_pauses'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.pauses AS
+	SELECT * FROM pgpool_monitor.pauses();
+
+REVOKE ALL ON FUNCTION pgpool_monitor.pause(text, name, name, interval), pgpool_monitor.resume(text, name, name),
+	pgpool_monitor.pauses() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pgpool_monitor.pauses() TO pg_monitor;
+GRANT SELECT ON pgpool_monitor.pauses TO pg_monitor;
+
+COMMENT ON FUNCTION pgpool_monitor.pause(text, name, name, interval) IS 'has pools lend nothing until they are resumed, or for as long as expires says (NULL: no end); name, role and database are exact, NULL means any, and so all NULL means everybody; returns the number of instances that are told, which are those that follow, of pools whose mode is not off; again for the same three: sets the end anew';
+COMMENT ON FUNCTION pgpool_monitor.resume(text, name, name) IS 'ends the pause of exactly these three, or with all NULL every pause; returns how many it ended';
+COMMENT ON FUNCTION pgpool_monitor.pauses() IS 'one row per pause; read the view of the same name';
+COMMENT ON VIEW pgpool_monitor.pauses IS 'pauses in force; the pools of one have drained when heard = instances, and in_use and busy are 0';
+COMMENT ON COLUMN pgpool_monitor.pauses.pool IS 'name of the pool; NULL: any';
+COMMENT ON COLUMN pgpool_monitor.pauses.role IS 'login role, the number of one that was dropped; NULL: any';
+COMMENT ON COLUMN pgpool_monitor.pauses.database IS 'database, the number of one that was dropped; NULL: any';
+COMMENT ON COLUMN pgpool_monitor.pauses.since IS 'when it was ordered first';
+COMMENT ON COLUMN pgpool_monitor.pauses.expires IS 'when it ends by itself; NULL: never';
+COMMENT ON COLUMN pgpool_monitor.pauses.by_role IS 'who ordered it last, as he logged in';
+COMMENT ON COLUMN pgpool_monitor.pauses.instances IS 'instances that it keeps paused now';
+COMMENT ON COLUMN pgpool_monitor.pauses.heard IS 'of these, have said in a report that they took over what they are told now, and so begin no loan; one that does not report never has';
+COMMENT ON COLUMN pgpool_monitor.pauses.sessions_held IS 'server connections of these instances, idle ones included, knocks not';
+COMMENT ON COLUMN pgpool_monitor.pauses.in_use IS 'of these, lent to callers, as last reported; NULL if none of the instances has reported';
+COMMENT ON COLUMN pgpool_monitor.pauses.busy IS 'of their connections, those that run a command or are in a transaction, as the server sees it; a report is a command as well';
+
 -- pools, instances, sessions and limits filter their rows; info is about the server as a whole.
 REVOKE ALL ON FUNCTION pgpool_monitor.info() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgpool_monitor.info() TO pg_monitor;
@@ -213,7 +271,7 @@ COMMENT ON COLUMN pgpool_monitor.instances.host IS 'client address of its first 
 COMMENT ON COLUMN pgpool_monitor.instances.application_name IS 'application_name of its first session';
 COMMENT ON COLUMN pgpool_monitor.instances.follows IS 'whether it said that it obeys its allotment';
 COMMENT ON COLUMN pgpool_monitor.instances.reports IS 'whether it said that it reports';
-COMMENT ON COLUMN pgpool_monitor.instances.state IS 'what it is told: ok, queued or off';
+COMMENT ON COLUMN pgpool_monitor.instances.state IS 'what it is told: ok, queued, paused or off';
 COMMENT ON COLUMN pgpool_monitor.instances.sessions IS 'server connections attached now, knocks not included';
 COMMENT ON COLUMN pgpool_monitor.instances.knocks IS 'sessions attached now that are there only to report';
 COMMENT ON COLUMN pgpool_monitor.instances.allotted IS 'connections that it may hold; NULL: no limit is set';

@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "grant.h"
+#include "pause.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "rules.h"
@@ -180,6 +181,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("pgpool_monitor");
 
 	registry_install_hooks();
+	pause_install_hooks();
 	session_install_hooks();
 	worker_register();
 }

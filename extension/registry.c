@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "grant.h"
+#include "pause.h"
 #include "registry.h"
 
 #define WINDOW_LENGTH \
@@ -273,6 +274,7 @@ find_or_add_pool(const Identity *who)
 	pool->ceiling = -1;
 	registry->pool_hashes[i] = hash;
 	registry->npools++;
+	pause_meet_pool(i);
 	return i;
 }
 
@@ -452,6 +454,7 @@ registry_apply_report(int i, const Report *report)
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	news = instance->has_id && report->seq > instance->report.seq;
+	pause_expire(); /* here too: who waits for the end of a pause reports, and needs no worker */
 	if (news)
 	{
 		int occupied = grant_occupancy(instance);
@@ -492,6 +495,7 @@ registry_expire(int64 now)
 	int64 timeout = registry_instance_timeout();
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	pause_expire();
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
 		InstanceSlot *instance = &registry->instances[i];

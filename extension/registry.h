@@ -64,13 +64,14 @@ typedef enum AllotState
 /*
  * What an instance is told, in one word, so that its sessions can look at it
  * at every commit without a lock:
- * epoch (42 bits) | limit + 1 (18 bits: MAX_BACKENDS is 2^18 - 1) | by rule (1) | state (3)
+ * epoch (42 bits) | limit + 1 (18 bits: MAX_BACKENDS is 2^18 - 1) | by rule (1) | paused (1) | state (2)
  */
 typedef struct Publication
 {
 	uint64 epoch;
 	int limit;	  /* NO_LIMIT, or sessions */
 	bool by_rule; /* the pool's rule names the mode, so that the global mode does not matter */
+	bool paused;  /* by order (pause.h), whatever the state, unless that is off */
 	AllotState state;
 } Publication;
 

@@ -201,14 +201,13 @@ render_seconds(char *buffer, size_t size, const char *field, uint32 ms)
 static const char *
 show_allotment(void)
 {
-	static const char *const states[] = { "ok", "queued", "off" };
 	static char text[256];
 	int n;
 
 	n = snprintf(text, sizeof(text),
 				 "id=%s;inc=" INT64_FORMAT ";epoch=" UINT64_FORMAT ";limit=%d;state=%s", told.id,
 				 registry->incarnation, told.allotment.epoch, told.allotment.limit,
-				 states[told.allotment.state]);
+				 publication_state_name(&told.allotment));
 	n += render_seconds(text + n, sizeof(text) - n, "lease", told.lease);
 	n += render_seconds(text + n, sizeof(text) - n, "interval", told.interval);
 	render_seconds(text + n, sizeof(text) - n, "retry", told.retry);

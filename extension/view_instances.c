@@ -27,12 +27,6 @@ PG_FUNCTION_INFO_V1(pgpool_monitor_sessions);
 
 /*---- instances ----*/
 
-static const char *
-state_name(AllotState state)
-{
-	return state == ALLOT_OFF ? "off" : state == ALLOT_QUEUED ? "queued" : "ok";
-}
-
 static void
 put_reported(Row *row, const InstanceSlot *instance)
 {
@@ -77,7 +71,7 @@ emit_instance(FunctionCallInfo fcinfo, const Copy *copy, const InstanceSlot *ins
 	put_name_or_null(&row, instance->application);
 	put(&row, BoolGetDatum(instance->follows));
 	put(&row, BoolGetDatum(instance->reports));
-	put_text(&row, state_name(told.state));
+	put_text(&row, publication_state_name(&told));
 	put_int(&row, instance->held);
 	put_int(&row, instance->knocks);
 	put_int_or_null(&row, told.limit != NO_LIMIT, told.limit);

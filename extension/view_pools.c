@@ -39,6 +39,7 @@ typedef struct PoolSums
 	int reported;  /* have reported */
 	int silent;
 	int queued;
+	int paused;
 	int limited; /* have a limit */
 	int sessions;
 	int held;
@@ -88,6 +89,7 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 	sums->reporting += instance->reports;
 	sums->silent += instance_silent(instance, now) || instance_vanished(instance);
 	sums->queued += told.state == ALLOT_QUEUED;
+	sums->paused += told.paused;
 	sums->held += instance->held;
 	sums->sessions += instance->held + instance->knocks;
 	if (grant_applies(instance, pool))
@@ -154,6 +156,7 @@ judge(const PoolSums *sums, const PoolSlot *pool, char *reason, size_t size)
 		.instances = sums->instances,
 		.reporting = sums->reporting,
 		.silent = sums->silent,
+		.paused = sums->paused,
 		.sessions = sums->sessions,
 		.in_use = sums->in_use,
 		.waiting = sums->waiting,
@@ -337,6 +340,9 @@ pgpool_monitor_pools(PG_FUNCTION_ARGS)
 static char *
 explain_pool(const PoolSums *sums, const PoolSlot *pool)
 {
+	if (sums->paused > 0)
+		return psprintf("paused: %d of %d instances lend nothing until pgpool_monitor.resume",
+						sums->paused, sums->instances);
 	if (pool->mode != MODE_SHARE)
 		return psprintf("mode is %s: no limit is set", pgpm_mode_name(pool->mode));
 	if (sums->limited == 0)

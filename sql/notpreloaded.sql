@@ -9,6 +9,9 @@ SELECT * FROM pgpool_monitor.instances;
 SELECT * FROM pgpool_monitor.sessions;
 SELECT * FROM pgpool_monitor.limits;
 SELECT * FROM pgpool_monitor.info;
+SELECT * FROM pgpool_monitor.pauses;
+SELECT pgpool_monitor.pause();
+SELECT pgpool_monitor.resume();
 DO $$
 BEGIN
 	PERFORM * FROM pgpool_monitor.info;

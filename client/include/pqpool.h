@@ -412,6 +412,9 @@ PQPOOL_API int pqpool_resize(pqpool *pool, int min_size, int max_size, pqpool_er
  * to their deadline (PQPOOL_PAUSED), until pqpool_resume().  Loans that are out
  * are not touched.  Pausing twice needs one resume.  Never block.
  *
+ * The server's administrator can pause a pool as well (pgpool_monitor.pause());
+ * pqpool_limits() tells, and pqpool_resume() does not end it.
+ *
  * Return PQPOOL_OK, CLOSED, BAD_ARGUMENT.
  */
 PQPOOL_API int pqpool_pause(pqpool *pool);

@@ -68,6 +68,8 @@ describe(const Pool *pool, const Caller *caller, int before, char *buf, size_t s
 								  ", %d refused by the hook before_acquire", caller->refused);
 	if (used < size)
 		used += (size_t) snprintf(buf + used, size - used, ", %d before you", before);
+	if (pqp_server_paused(pool) && used < size)
+		used += (size_t) snprintf(buf + used, size - used, ", paused by the server");
 	if (pool->link.attached && pqp_limit(pool) < pool->max_size && used < size)
 		(void) snprintf(buf + used, size - used, ", allotment %d of at most %d", pqp_limit(pool),
 						pool->max_size);

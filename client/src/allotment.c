@@ -81,6 +81,7 @@ take_over(Pool *pool, const Allotment *next, uint64_t serial)
 {
 	Link *link = &pool->link;
 	int before = pqp_limit(pool);
+	bool was_paused = pqp_server_paused(pool);
 	bool fresh = !link->attached || strcmp(link->allotment.inc, next->inc) != 0;
 
 	link->allotment = *next;
@@ -94,7 +95,8 @@ take_over(Pool *pool, const Allotment *next, uint64_t serial)
 	}
 	else if (serial > link->bringer)
 		link->bringer = serial;
-	if (pqp_limit(pool) < before)
+	/* whoever has ordered a pause waits to see that it was heard */
+	if (pqp_limit(pool) < before || pqp_server_paused(pool) > was_paused)
 		link->lowered = true;
 }
 

@@ -210,7 +210,7 @@ typedef struct Link
 	uint64_t reporter;	 /* serial of the slot that reports if it can */
 	uint64_t seq;		 /* of the last report begun */
 	int reported_demand; /* in it */
-	bool lowered;		 /* an epoch lowered the limit: report when size has come down */
+	bool lowered;		 /* an epoch lowered the limit, or paused: report when size has come down */
 	bool urgent;		 /* report at once */
 	int64_t reported_at; /* us: last report begun; 0: never */
 	int64_t attached_at; /* us: first text of the current incarnation */

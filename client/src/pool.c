@@ -489,6 +489,9 @@ wanted(Pool *pool, Work *work, int64_t now)
 
 	if (for_waiters <= 0 && pool->spare_wanted && soon == 0 && !pqp_idle_any(pool))
 		for_waiters = 1;
+	/* paused by the server, with no session left on which to hear that this is over */
+	if (pqp_server_paused(pool) && !pool->paused && pqp_size(pool) == 0 && pool->queue.length > 0)
+		for_waiters = 1;
 	if (pool->queue.length > 0)
 		pqp_nudge(pool, work, until);
 	return for_waiters > for_minimum ? for_waiters : for_minimum;
@@ -564,11 +567,15 @@ pqp_server_ended(Pool *pool, Work *work, int64_t now)
 	pqp_nudge(pool, work, now); /* the keeper looks at the idle ones */
 }
 
-/* Does connecting fail, and is nothing open that could serve a waiter? */
+/*
+ * Does connecting fail, and is nothing open that could serve a waiter?  A pool
+ * that the server paused has its callers wait in any case: it may have been
+ * paused so that the server can be restarted.
+ */
 bool
 pqp_hopeless(const Pool *pool, int64_t now)
 {
-	return pool->failure.code != PQPOOL_OK && now < pool->retry_at &&
+	return pool->failure.code != PQPOOL_OK && !pqp_server_paused(pool) && now < pool->retry_at &&
 		   pqp_size(pool) == pool->count[SLOT_CLOSING] &&
 		   (pool->failure.code == PQPOOL_REFUSED || pool->failure.code == PQPOOL_HOOK ||
 			now - pool->failing_since >= PQP_PATIENCE_US);

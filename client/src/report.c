@@ -375,6 +375,8 @@ knock_on(Pool *pool, PGconn *conn, uint64_t serial, int64_t began, bool bye)
 
 	pthread_mutex_lock(&pool->lock);
 	pqp_connected(pool, serial, heard, began);
+	/* what is acknowledged is in force: a pause */
+	pqp_waitq_gate(&pool->queue, pool->careful || !pqp_lends(pool));
 	length = pqp_reports(pool) ? format(pool, text, sizeof(text), pqp_now(), bye) : -1;
 	pthread_mutex_unlock(&pool->lock);
 	if (length < 0 || !exchange(conn, text))

@@ -134,6 +134,33 @@ test_ok(void)
 	judged(&in, HEALTH_OK, "");
 }
 
+/* Callers of a paused pool wait because they are to; what else is wrong still is. */
+static void
+test_paused(void)
+{
+	HealthInput in = well();
+
+	in.paused = 8;
+	judged(&in, HEALTH_OK, "paused; 30 in use, 0 wait");
+	in.in_use = 0;
+	in.waiting = 1;
+	judged(&in, HEALTH_OK, "paused; 0 in use, 1 waits");
+	in.waiting = 62;
+	in.demand = 92;
+	in.allotted = 40;
+	judged(&in, HEALTH_OK, "paused; 0 in use, 62 wait");
+	in.allotted = -1;
+	judged(&in, HEALTH_OK, "paused; 0 in use, 62 wait");
+	in.paused = 7;
+	judged(&in, HEALTH_OK, "7 of 8 instances are paused; 0 in use, 62 wait");
+	in.silent = 1;
+	judged(&in, HEALTH_STALE, "1 of 8 reporting instances is silent");
+	in.leaks = 1;
+	judged(&in, HEALTH_LEAKING, "1 loan out for longer than the client finds right; 0 in use");
+	in.paused = 0;
+	judged(&in, HEALTH_SATURATED, "62 wait; wants 92, its own limit is 80");
+}
+
 /* Everything is wrong at once; then the worst is taken away, and the next worst is named. */
 static void
 test_precedence(void)
@@ -210,8 +237,9 @@ test_impossible_figures(void)
 	for (int i = 0; i < 200000; i++)
 	{
 		HealthInput in = { .rule = NULL };
-		int *figures[] = { &in.instances, &in.reporting, &in.silent, &in.sessions, &in.in_use,
-						   &in.waiting,	  &in.leaks,	 &in.demand, &in.allotted, &in.max_size };
+		int *figures[] = { &in.instances, &in.reporting, &in.silent, &in.sessions,
+						   &in.in_use,	  &in.waiting,	 &in.leaks,	 &in.demand,
+						   &in.allotted,  &in.max_size,	 &in.paused };
 
 		for (size_t f = 0; f < sizeof(figures) / sizeof(figures[0]); f++)
 		{
@@ -233,6 +261,7 @@ main(void)
 	test_leaking();
 	test_stale();
 	test_ok();
+	test_paused();
 	test_precedence();
 	test_names();
 	test_truncation();
