@@ -11,7 +11,8 @@ PG_CONFIG ?= pg_config
 EXTENSION = extension/pgpool_monitor
 MODULE_big = pgpool_monitor
 OBJS = $(addprefix extension/, \
-	pgpool_monitor.o session.o registry.o grant.o share.o pause.o view.o view_pause.o view_pools.o view_instances.o view_info.o worker.o \
+	pgpool_monitor.o session.o registry.o grant.o share.o pause.o worker.o \
+	view.o view_pools.o view_instances.o view_info.o view_pause.o \
 	report.o rules.o allot.o health.o)
 DATA = extension/pgpool_monitor--1.0.sql
 
@@ -30,7 +31,7 @@ endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
 staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model soak fuzz lint demo bench bench-server
-standalone = $(staged) format setup help
+standalone = $(staged) check-versions format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell '$(PG_CONFIG)' --pgxs 2>/dev/null)
@@ -56,7 +57,7 @@ ifneq ($(filter $(standalone),$(MAKECMDGOALS)),)
 # --- in a private copy (tests/lib/stage.sh) ---------------------------------------------------------------------------------
 
 # Values for the scripts go by environment: they may have blanks, and quotes of the shell's in them are the user's own business.
-export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS SOAK_SECONDS SOAK_SEED FUZZ_SECONDS
+export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS SOAK_SECONDS SOAK_SEED FUZZ_SECONDS VERSIONS MIRROR
 setup = bash tests/lib/setup.sh
 stage = bash tests/lib/stage.sh
 
@@ -111,6 +112,11 @@ bench-server:
 
 # --- in place ----------------------------------------------------------------------------------------------------------------
 
+# In chroots, which take root: the stage is made inside them.
+check-versions:
+	@$(setup) versions
+	@bash tests/lib/versions.sh
+
 setup:
 	$(setup) check demo lint
 
@@ -125,6 +131,7 @@ help:
 	@echo 'make check [TESTS=regex] [JOBS=n] [KEEP=1]                          all tests; KEEP=1 keeps the directory they ran in'
 	@echo 'make check-unit, check-client, check-faults, check-e2e              some of them'
 	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
+	@echo 'make check-versions [VERSIONS="17 18"] [TESTS=regex] [MIRROR=url]    with other versions of PostgreSQL, as root, in chroots'
 	@echo 'make check-model                                                    the protocol of acquire and release, in two models'
 	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'
 	@echo 'make fuzz [FUZZ_SECONDS=60] [TESTS=regex]                           the parsers, with inputs that libFuzzer makes up'

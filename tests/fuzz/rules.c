@@ -154,6 +154,19 @@ check_match(const RuleSet *set, const char *pool, const char *role, const char *
 
 	hold(got == expected, "rule %d, not %d, for \"%s\" \"%s\" \"%s\"", got, expected, pool, role,
 		 database);
+	hold(rules_match(set, pool, role, database) == got, "not rule %d when asked again, for \"%s\"",
+		 got, pool);
+}
+
+/* The text itself as a name: one that libFuzzer makes up, and longer than any pattern. */
+static void
+check_free_names(const RuleSet *set, const char *text)
+{
+	char *name = strndup(text, (size_t) 3 * RULE_PATTERN_LEN);
+
+	check_match(set, name, "a", "a");
+	check_match(set, "a", name, name);
+	free(name);
 }
 
 static void
@@ -284,6 +297,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_rule(text, &set->rules[i]);
 		check_round_trip(set);
 		check_matching(set);
+		check_free_names(set, text);
 	}
 	else
 		check_error(text, &error);

@@ -15,6 +15,9 @@
 
 set -euo pipefail
 
+# shellcheck source=tests/lib/sources.sh
+source "$(dirname "${BASH_SOURCE[0]}")/sources.sh"
+
 source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=
 child=
@@ -98,22 +101,6 @@ on_signal()
   kill -s "$1" $$
 }
 
-# The tree as the version control would give it, and what is new in it; without version control everything that is no build output.
-copy_sources()
-{
-  local file
-  if [ -e "$source_tree/.git" ]; then
-    git -C "$source_tree" -c safe.directory='*' ls-files -z --cached --others --exclude-standard |
-      while IFS= read -r -d '' file; do
-        # git still lists what was removed from the tree
-        if [ -e "$source_tree/$file" ] || [ -L "$source_tree/$file" ]; then printf '%s\0' "$file"; fi
-      done |
-      tar -C "$source_tree" --no-recursion --null -T - -cf -
-  else
-    tar -C "$source_tree" --exclude='*.o' --exclude='*.so*' --exclude='*.a' --exclude='*.bc' -cf - .
-  fi | tar -C "$1" --no-same-owner -xf -
-}
-
 choose_user()
 {
   local user
@@ -149,7 +136,7 @@ trap 'on_signal HUP' HUP
 choose_user
 make_work_directory
 mkdir "$work/src" "$work/home" "$work/tmp"
-copy_sources "$work/src"
+copy_sources "$source_tree" "$work/src"
 [ "${drop[0]-}" != setpriv ] || chown -R "${drop[1]#--reuid=}" "$work"
 
 # A command in the caller's directory may be a relative path (PG_CONFIG), and must not be found in the copy instead.
