@@ -368,7 +368,7 @@ $peer{shared}->report(max => 5, in_use => 1, waiting => 2);
 is(sql('SELECT instances, heard, in_use FROM pgpool_monitor.pauses'), '2|1|1', 'one has');
 $peer{watched}->report(in_use => 0, ack => $peer{watched}->allotment->{epoch} - 1);
 is(sql('SELECT heard FROM pgpool_monitor.pauses'), '1', 'an older text is not it');
-like(sql(q(SELECT reason FROM pgpool_monitor.pools WHERE pool = 'shared')), qr/^1 of 2 instances are paused/, 'the view says who is not paused');
+like(sql(q(SELECT reason FROM pgpool_monitor.limits WHERE pool = 'shared')), qr/^paused: 1 of 2 instances/, 'the view says how many are paused');
 my $late = Peer->new($node, pool => 'late', instance => 'late;follow=1;report=1');
 is($late->allotment->{state}, 'paused', 'a newcomer hears it with his first text');
 is($late->allotment->{limit}, 1, 'with his first connection');
