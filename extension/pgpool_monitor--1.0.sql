@@ -7,7 +7,7 @@
 CREATE SCHEMA pgpool_monitor;
 
 -- Rows are filtered in C: members of pg_read_all_stats (hence of pg_monitor) see all, everybody else
--- the pools of the roles that he is a member of.  Everything here reads only.
+-- the pools of the roles that he is a member of.  Everything here but reset() reads only.
 
 CREATE FUNCTION pgpool_monitor.pools(
 	OUT health text,
@@ -70,6 +70,11 @@ CREATE FUNCTION pgpool_monitor.instances(
 	OUT opened bigint,
 	OUT closed bigint,
 	OUT open_failures bigint,
+	OUT found_dead bigint,
+	OUT discarded bigint,
+	OUT resets bigint,
+	OUT abandoned bigint,
+	OUT finished bigint,
 	OUT leaks integer,
 	OUT wait_p50_time double precision,
 	OUT wait_p99_time double precision,
@@ -134,6 +139,51 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE VIEW pgpool_monitor.limits AS
 	SELECT * FROM pgpool_monitor.limits();
+
+CREATE FUNCTION pgpool_monitor.counters(
+	OUT pool text,
+	OUT role text,
+	OUT database text,
+	OUT instances integer,
+	OUT acquires bigint,
+	OUT timeouts bigint,
+	OUT failures bigint,
+	OUT errors jsonb,
+	OUT opened bigint,
+	OUT closed bigint,
+	OUT closed_by jsonb,
+	OUT open_failures bigint,
+	OUT found_dead bigint,
+	OUT discarded bigint,
+	OUT resets bigint,
+	OUT abandoned bigint,
+	OUT finished bigint,
+	OUT wait_p50_time double precision,
+	OUT wait_p95_time double precision,
+	OUT wait_p99_time double precision,
+	OUT hold_p50_time double precision,
+	OUT hold_p95_time double precision,
+	OUT hold_p99_time double precision,
+	OUT wait_histogram bigint[],
+	OUT hold_histogram bigint[],
+	OUT stats_reset timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_counters'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.counters AS
+	SELECT * FROM pgpool_monitor.counters();
+
+-- The only functions that change something: counters, in memory.
+CREATE FUNCTION pgpool_monitor.reset()
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgpool_monitor_reset'
+LANGUAGE C STRICT VOLATILE;
+
+CREATE FUNCTION pgpool_monitor.reset(pool text, role text DEFAULT NULL, database text DEFAULT NULL)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgpool_monitor_reset_pool'
+LANGUAGE C VOLATILE;
 
 CREATE FUNCTION pgpool_monitor.info(
 	OUT version text,
@@ -229,17 +279,23 @@ COMMENT ON COLUMN pgpool_monitor.pauses.sessions_held IS 'server connections of 
 COMMENT ON COLUMN pgpool_monitor.pauses.in_use IS 'of these, lent to callers, as last reported; NULL if none of the instances has reported';
 COMMENT ON COLUMN pgpool_monitor.pauses.busy IS 'of their connections, those that run a command or are in a transaction, as the server sees it; a report is a command as well';
 
--- pools, instances, sessions and limits filter their rows; info is about the server as a whole.
+-- pools, instances, sessions, limits and counters filter their rows; info is about the server as a whole.
 REVOKE ALL ON FUNCTION pgpool_monitor.info() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgpool_monitor.info() TO pg_monitor;
 GRANT SELECT ON pgpool_monitor.info TO pg_monitor;
 GRANT SELECT ON pgpool_monitor.pools, pgpool_monitor.instances, pgpool_monitor.sessions, pgpool_monitor.limits TO PUBLIC;
+GRANT SELECT ON pgpool_monitor.counters TO PUBLIC;
+REVOKE ALL ON FUNCTION pgpool_monitor.reset() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pgpool_monitor.reset(text, text, text) FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgpool_monitor TO PUBLIC;
 
 COMMENT ON FUNCTION pgpool_monitor.pools() IS 'one row per connection pool; read the view of the same name';
 COMMENT ON FUNCTION pgpool_monitor.instances() IS 'one row per instance of a pool; read the view of the same name';
 COMMENT ON FUNCTION pgpool_monitor.sessions() IS 'one row per session that belongs to a pool; read the view of the same name';
 COMMENT ON FUNCTION pgpool_monitor.limits() IS 'one row per connection pool, with what it may hold and why; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.counters() IS 'one row per connection pool, with what it has counted; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.reset() IS 'sets the counters of all pools to zero, and forgets pools without instances; returns how many pools';
+COMMENT ON FUNCTION pgpool_monitor.reset(text, text, text) IS 'sets the counters of pools to zero, by name, role and database as views show them; NULL: any; returns how many pools';
 COMMENT ON FUNCTION pgpool_monitor.info() IS 'one row about pgpool_monitor itself; read the view of the same name';
 
 COMMENT ON VIEW pgpool_monitor.pools IS 'connection pools, worst first, and the connections that belong to none; sessions sum to the client backends of pg_stat_activity';
@@ -293,6 +349,11 @@ COMMENT ON COLUMN pgpool_monitor.instances.timeouts IS 'acquires that failed by 
 COMMENT ON COLUMN pgpool_monitor.instances.opened IS 'connections opened since it began';
 COMMENT ON COLUMN pgpool_monitor.instances.closed IS 'connections closed since it began';
 COMMENT ON COLUMN pgpool_monitor.instances.open_failures IS 'attempts to open a connection that failed since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.found_dead IS 'idle connections found dead since it began; 0 also if it never said, as are the next four';
+COMMENT ON COLUMN pgpool_monitor.instances.discarded IS 'loans given back unfit to be kept since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.resets IS 'connections reset after use since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.abandoned IS 'loans taken back from threads that ended, since it began';
+COMMENT ON COLUMN pgpool_monitor.instances.finished IS 'loans that their holder closed by mistake since it began';
 COMMENT ON COLUMN pgpool_monitor.instances.leaks IS 'loans out for longer than its leak threshold';
 COMMENT ON COLUMN pgpool_monitor.instances.wait_p50_time IS 'median of the time that callers waited in the last one to two minutes, in milliseconds, exact to a factor of two; NULL if there was none';
 COMMENT ON COLUMN pgpool_monitor.instances.wait_p99_time IS '99th percentile of the same';
@@ -338,6 +399,34 @@ COMMENT ON COLUMN pgpool_monitor.limits.reason IS 'why it has what it has';
 COMMENT ON COLUMN pgpool_monitor.limits.role IS 'login role';
 COMMENT ON COLUMN pgpool_monitor.limits.database IS 'database';
 
+COMMENT ON VIEW pgpool_monitor.counters IS 'what pools have counted since stats_reset, by their instances'' reports, those that have ended included; never goes back';
+COMMENT ON COLUMN pgpool_monitor.counters.pool IS 'name of the pool; one without instances stays until its room is needed';
+COMMENT ON COLUMN pgpool_monitor.counters.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.counters.database IS 'database';
+COMMENT ON COLUMN pgpool_monitor.counters.instances IS 'instances that there are; 0: it is only remembered';
+COMMENT ON COLUMN pgpool_monitor.counters.acquires IS 'acquires granted; this and what follows are NULL if none of its instances ever reported, and 0 if none of them tells';
+COMMENT ON COLUMN pgpool_monitor.counters.timeouts IS 'acquires that failed by their deadline';
+COMMENT ON COLUMN pgpool_monitor.counters.failures IS 'acquires that failed in another way';
+COMMENT ON COLUMN pgpool_monitor.counters.errors IS 'acquires that failed, by error, as libpqpool names it (timed_out, server_full, ...) or by its number; none: {}';
+COMMENT ON COLUMN pgpool_monitor.counters.opened IS 'connections opened';
+COMMENT ON COLUMN pgpool_monitor.counters.closed IS 'connections closed';
+COMMENT ON COLUMN pgpool_monitor.counters.closed_by IS 'connections closed, by reason, as libpqpool names it (idle, lifetime, limit, ...) or by its number; none: {}';
+COMMENT ON COLUMN pgpool_monitor.counters.open_failures IS 'attempts to open a connection that failed';
+COMMENT ON COLUMN pgpool_monitor.counters.found_dead IS 'idle connections found dead';
+COMMENT ON COLUMN pgpool_monitor.counters.discarded IS 'loans given back unfit to be kept';
+COMMENT ON COLUMN pgpool_monitor.counters.resets IS 'connections reset after use';
+COMMENT ON COLUMN pgpool_monitor.counters.abandoned IS 'loans taken back from threads that ended';
+COMMENT ON COLUMN pgpool_monitor.counters.finished IS 'loans that their holder closed by mistake';
+COMMENT ON COLUMN pgpool_monitor.counters.wait_p50_time IS 'median of the time that callers waited, in milliseconds, exact to a factor of two; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.counters.wait_p95_time IS '95th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.counters.wait_p99_time IS '99th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.counters.hold_p50_time IS 'median of the time that connections were lent, in milliseconds, exact to a factor of two; NULL if there was none';
+COMMENT ON COLUMN pgpool_monitor.counters.hold_p95_time IS '95th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.counters.hold_p99_time IS '99th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.counters.wait_histogram IS 'waits by length: the first element counts those below a microsecond, element k + 1 those of at least 2^(k-1) and less than 2^k microseconds, the last (32) also those that were longer';
+COMMENT ON COLUMN pgpool_monitor.counters.hold_histogram IS 'loans by length, likewise';
+COMMENT ON COLUMN pgpool_monitor.counters.stats_reset IS 'when counting began: with the pools first session, or that after a crash, or the last reset; instances that are older bring what they counted before with their first report';
+
 COMMENT ON VIEW pgpool_monitor.info IS 'pgpool_monitor itself: worker, capacity, tables, reports';
 COMMENT ON COLUMN pgpool_monitor.info.version IS 'version of the library';
 COMMENT ON COLUMN pgpool_monitor.info.mode IS 'pgpool_monitor.mode as it is in force';
@@ -357,7 +446,7 @@ COMMENT ON COLUMN pgpool_monitor.info.excess_peak IS 'most by which held was abo
 COMMENT ON COLUMN pgpool_monitor.info.allotments IS 'allotments published';
 COMMENT ON COLUMN pgpool_monitor.info.report_interval_time IS 'milliseconds between reports that instances are asked for';
 COMMENT ON COLUMN pgpool_monitor.info.lease_time IS 'milliseconds that an allotment holds without an answer';
-COMMENT ON COLUMN pgpool_monitor.info.pools IS 'pools known';
+COMMENT ON COLUMN pgpool_monitor.info.pools IS 'pools that have instances';
 COMMENT ON COLUMN pgpool_monitor.info.max_pools IS 'pools that there is room for';
 COMMENT ON COLUMN pgpool_monitor.info.instances IS 'instances known';
 COMMENT ON COLUMN pgpool_monitor.info.max_instances IS 'instances that there is room for';

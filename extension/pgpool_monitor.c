@@ -38,6 +38,7 @@ int pgpm_retry_interval = 5000;
 int pgpm_round_interval = 1000;
 int pgpm_max_instances = 1024;
 int pgpm_max_pools = 256;
+bool pgpm_save = true;
 
 static const struct config_enum_entry mode_options[] = { { "off", MODE_OFF, false },
 														 { "observe", MODE_OBSERVE, false },
@@ -161,6 +162,9 @@ define_size_settings(void)
 	DefineCustomIntVariable("pgpool_monitor.max_pools", "Sets how many pools there is room for.",
 							NULL, &pgpm_max_pools, 256, 1, 10000, PGC_POSTMASTER, 0, NULL, NULL,
 							NULL);
+	DefineCustomBoolVariable("pgpool_monitor.save",
+							 "Keeps the counters of pools over a shutdown in order.", NULL,
+							 &pgpm_save, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 void

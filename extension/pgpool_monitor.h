@@ -31,6 +31,7 @@ extern int pgpm_retry_interval;	 /* ms */
 extern int pgpm_round_interval;	 /* ms */
 extern int pgpm_max_instances;
 extern int pgpm_max_pools;
+extern bool pgpm_save; /* counters, over a clean restart */
 
 /* Identity as the client gave it; never read without session.c's test of its source. */
 extern char *pgpm_pool;

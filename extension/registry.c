@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "grant.h"
+#include "past.h"
 #include "pause.h"
 #include "registry.h"
 
@@ -40,8 +41,10 @@ registry_size(void)
 
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(uint64))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolSlot))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolRecord))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(uint64))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(InstanceSlot))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(Ghost))));
 	return add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(SessionSlot))));
 }
 
@@ -70,8 +73,10 @@ lay_out(Registry *r)
 
 	r->pool_hashes = carve(&next, pgpm_max_pools, sizeof(uint64));
 	r->pools = carve(&next, pgpm_max_pools, sizeof(PoolSlot));
+	r->records = carve(&next, pgpm_max_pools, sizeof(PoolRecord));
 	r->instance_hashes = carve(&next, pgpm_max_instances, sizeof(uint64));
 	r->instances = carve(&next, pgpm_max_instances, sizeof(InstanceSlot));
+	r->ghosts = carve(&next, pgpm_max_instances, sizeof(Ghost));
 	r->sessions = carve(&next, MaxBackends, sizeof(SessionSlot));
 }
 
@@ -116,6 +121,11 @@ registry_startup(void)
 	}
 	LWLockRelease(AddinShmemInitLock);
 	registry = r;
+	if (IsUnderPostmaster)
+		return;
+	on_shmem_exit(saved_write_at_exit, (Datum) 0);
+	if (!found)
+		saved_load();
 }
 
 void
@@ -175,6 +185,18 @@ hash_of(const char *name, uint64 seed)
 	return hash != 0 ? hash : 1; /* 0 means free */
 }
 
+uint64
+registry_pool_hash(const char *name, Oid role, Oid database)
+{
+	return hash_of(name, ((uint64) role << 32) | database);
+}
+
+uint64
+registry_instance_hash(const char *id, int pool)
+{
+	return hash_of(id, (uint64) pool);
+}
+
 static int
 find_pool(const Identity *who, uint64 hash)
 {
@@ -203,8 +225,9 @@ drop_pool_if_empty(int i)
 {
 	if (registry->pools[i].ninstances > 0)
 		return;
-	registry->pool_hashes[i] = 0;
 	registry->npools--;
+	if (!past_end_pool(i))
+		registry->pool_hashes[i] = 0;
 }
 
 static void
@@ -212,6 +235,7 @@ drop_instance(int i)
 {
 	InstanceSlot *instance = &registry->instances[i];
 
+	past_end_instance(i);
 	instance->used = false;
 	registry->instance_hashes[i] = 0;
 	registry->ninstances--;
@@ -246,21 +270,21 @@ evict_instance(bool with_pool)
 	return oldest;
 }
 
+/* What is only remembered makes room first. */
 static int
-find_or_add_pool(const Identity *who)
+find_free_pool(void)
 {
-	uint64 hash = hash_of(who->pool, ((uint64) who->role << 32) | who->database);
-	int i = find_pool(who, hash);
-	PoolSlot *pool;
+	int i = find_free(registry->pool_hashes, pgpm_max_pools);
 
-	if (i >= 0)
-		return i;
-	i = find_free(registry->pool_hashes, pgpm_max_pools);
-	if (i < 0 && evict_instance(true) >= 0)
-		i = find_free(registry->pool_hashes, pgpm_max_pools);
-	if (i < 0)
-		return -1;
-	pool = &registry->pools[i];
+	return i >= 0 ? i : past_forget_pool();
+}
+
+/* With its first instance, for the first time or again. */
+static void
+begin_pool(int i, const Identity *who)
+{
+	PoolSlot *pool = &registry->pools[i];
+
 	memset(pool, 0, sizeof(*pool));
 	pool->role = who->role;
 	pool->database = who->database;
@@ -272,9 +296,30 @@ find_or_add_pool(const Identity *who)
 	pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
 	pool->weight = 1;
 	pool->ceiling = -1;
-	registry->pool_hashes[i] = hash;
 	registry->npools++;
 	pause_meet_pool(i);
+}
+
+static int
+find_or_add_pool(const Identity *who)
+{
+	uint64 hash = registry_pool_hash(who->pool, who->role, who->database);
+	int i = find_pool(who, hash);
+
+	if (i >= 0)
+	{
+		if (registry->pools[i].ninstances == 0)
+			begin_pool(i, who);
+		return i;
+	}
+	i = find_free_pool();
+	if (i < 0 && evict_instance(true) >= 0)
+		i = find_free_pool();
+	if (i < 0)
+		return -1;
+	begin_pool(i, who);
+	past_begin_pool(i);
+	registry->pool_hashes[i] = hash;
 	return i;
 }
 
@@ -317,15 +362,20 @@ init_instance(InstanceSlot *instance, const Identity *who, int pool, int64 now)
 static int
 find_or_add_instance(const Identity *who, int pool, int64 now)
 {
-	uint64 hash = hash_of(who->id, (uint64) pool);
+	uint64 hash = registry_instance_hash(who->id, pool);
 	int i = find_instance(who, pool, hash);
+	Report before;
+	bool back;
 
 	if (i >= 0)
 		return i;
 
 	/* counted before anybody is evicted: it may be the last one of the same pool, which must not go with it */
 	registry->pools[pool].ninstances++;
-	i = find_free(registry->instance_hashes, pgpm_max_instances);
+	i = who->has_id ? past_find_ghost(hash, pool, who->id) : -1;
+	back = i >= 0;
+	if (i < 0)
+		i = past_free_instance();
 	if (i < 0)
 		i = evict_instance(false);
 	if (i < 0)
@@ -333,7 +383,11 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 		registry->pools[pool].ninstances--;
 		return -1;
 	}
+	before = registry->instances[i].report;
 	init_instance(&registry->instances[i], who, pool, now);
+	if (back)
+		past_come_back(&registry->instances[i], &before);
+	registry->ghosts[i].hash = 0;
 	registry->instance_hashes[i] = hash;
 	registry->ninstances++;
 	return i;
@@ -432,8 +486,11 @@ move_window(InstanceSlot *instance, int64 now)
 static void
 take_report(InstanceSlot *instance, const Report *report, int64 now)
 {
+	Report before = instance->report;
+
 	move_window(instance, now);
 	instance->report = *report;
+	past_count(instance, &before);
 	instance->reported = true;
 	instance->report_time = now;
 	instance->last_seen = now;

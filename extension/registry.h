@@ -10,7 +10,8 @@
  *	shares (share.c), and publishes them (grant.c, which keeps the invariant).  Views copy and show (views.c).
  *
  * Life of a slot
- *	A pool begins with its first instance and ends with its last.  An instance
+ *	A pool begins with its first instance and ends with its last; past.h says what is
+ *	remembered of either.  An instance
  *	begins with its first session.  One that follows or reports outlives its last session by
  *	instance_timeout (two leases), because its client may still believe its limit, and keeps its
  *	place in the queue; any other ends with its last session.  A session slot belongs to the backend whose number
@@ -84,7 +85,7 @@ typedef struct PoolSlot
 	char role_name[NAMEDATALEN]; /* as of the first attach: a later rename does not show */
 	char database_name[NAMEDATALEN];
 
-	int ninstances; /* 0: slot is free */
+	int ninstances; /* 0: slot is free, or the pool is only remembered, see past.h */
 
 	/* written by the worker */
 	uint32 rules_version; /* of the set that the following was matched with; 0: none yet */
@@ -191,7 +192,7 @@ typedef struct Registry
 	uint64 last_epoch; /* of all instances, so that a slot used again does not fall behind */
 	uint64 last_joined;
 	int ninstances;
-	int npools;
+	int npools; /* that have instances */
 
 	uint32 rules_version; /* of the newest set; the worker's alone */
 	int worker_pid;		  /* 0: none */
@@ -202,8 +203,10 @@ typedef struct Registry
 	/* tables: offsets would be needed if the segment moved; it does not after fork */
 	uint64 *pool_hashes; /* [max_pools]; 0: free */
 	PoolSlot *pools;
-	uint64 *instance_hashes; /* [max_instances]; 0: free */
+	struct PoolRecord *records; /* [max_pools], see past.h */
+	uint64 *instance_hashes;	/* [max_instances]; 0: free */
 	InstanceSlot *instances;
+	struct Ghost *ghosts;  /* [max_instances], see past.h */
 	SessionSlot *sessions; /* [MaxBackends] */
 } Registry;
 
@@ -237,6 +240,10 @@ typedef struct Identity
  */
 extern int registry_attach(const Identity *who, int session);
 extern void registry_detach(int session);
+
+/* What names are found by; 0 is none's. */
+extern uint64 registry_pool_hash(const char *name, Oid role, Oid database);
+extern uint64 registry_instance_hash(const char *id, int pool);
 
 /* True if the report was news to the session's instance. */
 extern bool registry_apply_report(int instance, const Report *report);

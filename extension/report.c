@@ -37,6 +37,8 @@ typedef enum KeyKind
 	KEY_COUNT,	 /* int32_t */
 	KEY_FLAG,	 /* bool */
 	KEY_HISTOGRAM,
+	KEY_ERRORS,	 /* int64_t[REPORT_ERRORS] */
+	KEY_REASONS, /* int64_t[REPORT_REASONS] */
 	KEY_LOANS
 } KeyKind;
 
@@ -73,6 +75,13 @@ static const Key keys[] = {
 	{ "opened", KEY_COUNTER, offsetof(Report, opened) },
 	{ "closed", KEY_COUNTER, offsetof(Report, closed) },
 	{ "open_failures", KEY_COUNTER, offsetof(Report, open_failures) },
+	{ "found_dead", KEY_COUNTER, offsetof(Report, found_dead) },
+	{ "discarded", KEY_COUNTER, offsetof(Report, discarded) },
+	{ "resets", KEY_COUNTER, offsetof(Report, resets) },
+	{ "abandoned", KEY_COUNTER, offsetof(Report, abandoned) },
+	{ "finished", KEY_COUNTER, offsetof(Report, finished) },
+	{ "errors", KEY_ERRORS, offsetof(Report, errors) },
+	{ "closed_by", KEY_REASONS, offsetof(Report, closed_by) },
 	{ "wait", KEY_HISTOGRAM, offsetof(Report, wait) },
 	{ "hold", KEY_HISTOGRAM, offsetof(Report, hold) },
 	{ "loans", KEY_LOANS, 0 },
@@ -80,6 +89,8 @@ static const Key keys[] = {
 };
 
 #define KEYS ((int) (sizeof(keys) / sizeof(keys[0])))
+
+_Static_assert(sizeof(keys) / sizeof(keys[0]) <= 32, "a bit of 32 for each key");
 
 /* What can be wrong: constants, so that a reason outlives the text. */
 static const char bad_length[] = "longer than 2048 bytes";
@@ -93,6 +104,8 @@ static const char bad_flag[] = "neither 0 nor 1";
 static const char bad_seq[] = "seq is missing or 0";
 static const char bad_histogram[] = "not a histogram";
 static const char bad_bucket[] = "a bucket that does not exist or comes twice";
+static const char bad_tally[] = "not a list of numbers by code";
+static const char bad_code[] = "a code that is no number or comes twice";
 static const char bad_loan[] = "not a loan";
 static const char bad_loans[] = "more than 8 loans";
 static const char bad_escape[] = "a byte in thread or site that is not escaped, or badly";
@@ -200,6 +213,48 @@ read_histogram(Span value, int64_t *buckets)
 
 		more = take_part(&value, ',', &item);
 		wrong = read_bucket(item, buckets, &seen);
+		if (wrong)
+			return wrong;
+	}
+	return NULL;
+}
+
+/*
+ * One k:n of a tally.  A code that is not known yet, as a later client may have,
+ * is passed over, as an unknown key is.
+ */
+static const char *
+read_entry(Span item, int64_t *counts, int n, uint64_t *seen)
+{
+	Span part;
+	uint64_t code;
+	int64_t unknown;
+
+	if (!take_part(&item, ':', &part))
+		return bad_tally;
+	if (!read_number(&part, INT32_MAX, &code))
+		return bad_code;
+	if (code >= (uint64_t) n)
+		return read_counter(&item, &unknown);
+	if (*seen >> code & 1)
+		return bad_code;
+	*seen |= UINT64_C(1) << code;
+	return read_counter(&item, &counts[code]);
+}
+
+static const char *
+read_tally(Span value, int64_t *counts, int n)
+{
+	uint64_t seen = 0;
+	bool more = !empty(&value);
+
+	while (more)
+	{
+		const char *wrong;
+		Span item;
+
+		more = take_part(&value, ',', &item);
+		wrong = read_entry(item, counts, n, &seen);
 		if (wrong)
 			return wrong;
 	}
@@ -333,10 +388,33 @@ read_value(const Key *key, Span value, Report *report)
 			return read_flag(&value, field);
 		case KEY_HISTOGRAM:
 			return read_histogram(value, field);
+		case KEY_ERRORS:
+			return read_tally(value, field, REPORT_ERRORS);
+		case KEY_REASONS:
+			return read_tally(value, field, REPORT_REASONS);
 		case KEY_LOANS:
 			return read_loans(value, report);
 	}
 	return bad_field;
+}
+
+/* How many numbers that count since the instance began; 0: the key is none of these. */
+static int
+counters_of(const Key *key)
+{
+	switch (key->kind)
+	{
+		case KEY_COUNTER:
+			return 1;
+		case KEY_HISTOGRAM:
+			return REPORT_BUCKETS;
+		case KEY_ERRORS:
+			return REPORT_ERRORS;
+		case KEY_REASONS:
+			return REPORT_REASONS;
+		default:
+			return 0;
+	}
 }
 
 /* The key's position in keys[], or KEYS if we do not know it. */
@@ -371,6 +449,8 @@ read_field(Span field, Report *report, uint32_t *seen)
 	if (*seen >> k & 1)
 		return bad_repeat;
 	*seen |= UINT32_C(1) << k;
+	if (counters_of(&keys[k]) > 0)
+		report->given |= UINT32_C(1) << k;
 	return read_value(&keys[k], field, report);
 }
 
@@ -419,6 +499,37 @@ report_parse(const char *text, size_t len, Report *report, const char **reason)
 	if (reason)
 		*reason = wrong;
 	return wrong == NULL;
+}
+
+bool
+report_began_anew(const Report *report, const Report *before)
+{
+	for (int k = 0; k < KEYS; k++)
+	{
+		const int64_t *now = (const void *) ((const char *) report + keys[k].offset);
+		const int64_t *then = (const void *) ((const char *) before + keys[k].offset);
+
+		if (keys[k].kind == KEY_HISTOGRAM || !(report->given >> k & 1))
+			continue;
+		for (int i = 0; i < counters_of(&keys[k]); i++)
+			if (now[i] < then[i])
+				return true;
+	}
+	return false;
+}
+
+void
+report_keep_counters(Report *report, const Report *before)
+{
+	for (int k = 0; k < KEYS; k++)
+	{
+		int64_t *now = (void *) ((char *) report + keys[k].offset);
+		const int64_t *then = (const void *) ((const char *) before + keys[k].offset);
+
+		for (int i = 0; i < counters_of(&keys[k]); i++)
+			if (now[i] < then[i])
+				now[i] = then[i];
+	}
 }
 
 static int32_t

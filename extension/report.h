@@ -20,6 +20,8 @@
 #define REPORT_MAX_BYTES 2048 /* longest text that is accepted */
 #define REPORT_BUCKETS 32	  /* log2 microseconds, see PROTOCOL.md, section 4 */
 #define REPORT_LOANS 8		  /* oldest loans that a report may carry */
+#define REPORT_ERRORS 48	  /* error codes, from 0 */
+#define REPORT_REASONS 16	  /* reasons to close, from 0 */
 #define REPORT_THREAD_LEN 24  /* bytes, terminator included */
 #define REPORT_SITE_LEN 64
 
@@ -50,12 +52,20 @@ typedef struct Report
 	int32_t waiting;
 	int32_t leaks;
 
-	/* since the instance began */
+	/* since the instance began; `given` tells which of them the text had */
+	uint32_t given;
 	int64_t acquires;
 	int64_t timeouts;
 	int64_t opened;
 	int64_t closed;
 	int64_t open_failures;
+	int64_t found_dead;
+	int64_t discarded;
+	int64_t resets;
+	int64_t abandoned;
+	int64_t finished;
+	int64_t errors[REPORT_ERRORS];
+	int64_t closed_by[REPORT_REASONS];
 	int64_t wait[REPORT_BUCKETS];
 	int64_t hold[REPORT_BUCKETS];
 
@@ -70,6 +80,20 @@ typedef struct Report
  * not be terminated.
  */
 extern bool report_parse(const char *text, size_t len, Report *report, const char **reason);
+
+/*
+ * Does the report count from a later beginning than the one before it?  That is
+ * so if a counter that it gives is lower.  Histograms do not tell: a client that
+ * reads its own without a lock may have a bucket fall by a few.
+ */
+extern bool report_began_anew(const Report *report, const Report *before);
+
+/*
+ * For a report that did not begin anew: a counter or histogram that it leaves
+ * out, for want of room or because nothing happened, is what it was; and no
+ * bucket falls.
+ */
+extern void report_keep_counters(Report *report, const Report *before);
 
 /* Sessions that the client counts, in all states; saturates at INT32_MAX. */
 extern int32_t report_size(const Report *report);

@@ -67,7 +67,7 @@ static char *rules_text = NULL; /* that `rules` was made from */
 static uint32 rules_version = 0;
 
 static PoolSlot *pools;		/* [max_pools], copies */
-static uint64 *pool_hashes; /* of the same moment */
+static uint64 *pool_hashes; /* of the same moment; 0: it has no instance */
 static Member *members;		/* [max_instances], those in use, side by side */
 static int nmembers;
 static int *member_of;		  /* [max_instances]: slot -> member, -1: none */
@@ -167,10 +167,13 @@ static void
 copy_pools(void)
 {
 	LWLockAcquire(registry->lock, LW_SHARED);
-	memcpy(pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
 	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		/* one that is only remembered takes no part */
+		pool_hashes[i] = registry->pools[i].ninstances > 0 ? registry->pool_hashes[i] : 0;
 		if (pool_hashes[i] != 0)
 			pools[i] = registry->pools[i];
+	}
 	LWLockRelease(registry->lock);
 }
 

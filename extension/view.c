@@ -210,8 +210,8 @@ put_ms(Row *row, double ms)
 		put(row, Float8GetDatum(rint(ms * 1000.0) / 1000.0)); /* no finer than it was measured */
 }
 
-void
-put_name(Row *row, const char *name)
+char *
+view_name(const char *name)
 {
 	StringInfoData shown;
 
@@ -223,8 +223,16 @@ put_name(Row *row, const char *name)
 		else
 			appendStringInfo(&shown, "\\x%02x", (unsigned char) *p);
 	}
-	put_text(row, shown.data);
-	pfree(shown.data);
+	return shown.data;
+}
+
+void
+put_name(Row *row, const char *name)
+{
+	char *shown = view_name(name);
+
+	put_text(row, shown);
+	pfree(shown);
 }
 
 void

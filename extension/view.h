@@ -86,6 +86,7 @@ extern void put_ms(Row *row, double ms);
  * What a client says is bytes in an encoding that nobody knows, and it is shown
  * in databases of any encoding: only printable ASCII is shown as it is.
  */
+extern char *view_name(const char *name);
 extern void put_name(Row *row, const char *name);
 extern void put_name_or_null(Row *row, const char *name);
 

@@ -19,7 +19,7 @@
 #include "registry.h"
 #include "view.h"
 
-#define INSTANCES_COLS 36
+#define INSTANCES_COLS 41
 #define SESSIONS_COLS 12
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_instances);
@@ -48,6 +48,11 @@ put_reported(Row *row, const InstanceSlot *instance)
 	put_bigint_or_null(row, known, report->opened);
 	put_bigint_or_null(row, known, report->closed);
 	put_bigint_or_null(row, known, report->open_failures);
+	put_bigint_or_null(row, known, report->found_dead);
+	put_bigint_or_null(row, known, report->discarded);
+	put_bigint_or_null(row, known, report->resets);
+	put_bigint_or_null(row, known, report->abandoned);
+	put_bigint_or_null(row, known, report->finished);
 	put_int_or_null(row, known, report->leaks);
 	view_add_recent_waits(waits, instance);
 	put_ms(row, report_quantile_ms(waits, 0.50));

@@ -12,6 +12,9 @@ SELECT * FROM pgpool_monitor.info;
 SELECT * FROM pgpool_monitor.pauses;
 SELECT pgpool_monitor.pause();
 SELECT pgpool_monitor.resume();
+SELECT * FROM pgpool_monitor.counters;
+SELECT pgpool_monitor.reset();
+SELECT pgpool_monitor.reset('orders');
 DO $$
 BEGIN
 	PERFORM * FROM pgpool_monitor.info;

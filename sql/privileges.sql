@@ -16,6 +16,9 @@ SELECT pool, role = session_user AS own FROM pgpool_monitor.pools ORDER BY pool;
 SELECT pool, instance FROM pgpool_monitor.instances;
 SELECT pool, pid = pg_backend_pid() AS own, query FROM pgpool_monitor.sessions;
 SELECT pool FROM pgpool_monitor.limits;
+SELECT pool, instances, acquires FROM pgpool_monitor.counters;
+SELECT pgpool_monitor.reset();
+SELECT pgpool_monitor.reset('regress');
 SELECT * FROM pgpool_monitor.info;
 SELECT * FROM pgpool_monitor.info();
 
@@ -25,6 +28,9 @@ SELECT pool FROM pgpool_monitor.pools;
 SELECT pool FROM pgpool_monitor.instances;
 SELECT pool FROM pgpool_monitor.sessions;
 SELECT pool FROM pgpool_monitor.limits;
+SELECT pool FROM pgpool_monitor.counters;
+SELECT pool FROM pgpool_monitor.counters();
+SELECT pgpool_monitor.reset('regress');
 SELECT pool FROM pgpool_monitor.pools();
 SELECT version FROM pgpool_monitor.info;
 SELECT version FROM pgpool_monitor.info();
@@ -35,6 +41,9 @@ SELECT pool FROM pgpool_monitor.pools WHERE pool IN ('regress', '(outside)') ORD
 SELECT pool FROM pgpool_monitor.instances WHERE pool = 'regress';
 SELECT pool FROM pgpool_monitor.sessions WHERE pool = 'regress';
 SELECT pool FROM pgpool_monitor.limits WHERE pool IN ('regress', '(server)') ORDER BY pool COLLATE "C";
+SELECT pool FROM pgpool_monitor.counters WHERE pool = 'regress';
+SELECT pgpool_monitor.reset();
+SELECT pgpool_monitor.reset('regress');
 SELECT version FROM pgpool_monitor.info;
 RESET ROLE;
 

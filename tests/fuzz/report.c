@@ -29,8 +29,10 @@ check_ranges(const Report *report)
 							   report->idle,	 report->in_use,	  report->resetting,
 							   report->closing,	 report->waiting,	  report->leaks,
 							   report->nloans,	 report_size(report), report_demand(report) };
-	const int64_t counters[] = { report->acquires, report->timeouts, report->opened, report->closed,
-								 report->open_failures };
+	const int64_t counters[] = { report->acquires,	report->timeouts,	   report->opened,
+								 report->closed,	report->open_failures, report->found_dead,
+								 report->discarded, report->resets,		   report->abandoned,
+								 report->finished };
 
 	hold(report->seq > 0 && report->seq <= INT64_MAX, "seq %llu", (unsigned long long) report->seq);
 	hold(report->ack <= INT64_MAX, "ack %llu", (unsigned long long) report->ack);
@@ -40,6 +42,8 @@ check_ranges(const Report *report)
 		hold(counters[i] >= 0, "counter %d is %lld", i, (long long) counters[i]);
 	for (int k = 0; k < REPORT_BUCKETS; k++)
 		hold(report->wait[k] >= 0 && report->hold[k] >= 0, "bucket %d", k);
+	for (int i = 0; i < REPORT_ERRORS; i++)
+		hold(report->errors[i] >= 0 && report->closed_by[i % REPORT_REASONS] >= 0, "code %d", i);
 	hold(report->nloans <= REPORT_LOANS, "%d loans", report->nloans);
 	for (int i = 0; i < report->nloans; i++)
 	{

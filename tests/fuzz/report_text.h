@@ -24,11 +24,11 @@ put_key(Out *out, const char *key, int64_t value)
 }
 
 static void
-put_histogram(Out *out, const char *key, const int64_t *buckets)
+put_counts(Out *out, const char *key, const int64_t *buckets, int n)
 {
 	const char *separator = key;
 
-	for (int k = 0; k < REPORT_BUCKETS; k++)
+	for (int k = 0; k < n; k++)
 	{
 		if (buckets[k] == 0)
 			continue;
@@ -93,8 +93,15 @@ put_report(Out *out, const Report *report)
 	put_key(out, "opened", report->opened);
 	put_key(out, "closed", report->closed);
 	put_key(out, "open_failures", report->open_failures);
-	put_histogram(out, "hold", report->hold);
-	put_histogram(out, "wait", report->wait);
+	put_key(out, "found_dead", report->found_dead);
+	put_key(out, "discarded", report->discarded);
+	put_key(out, "resets", report->resets);
+	put_key(out, "abandoned", report->abandoned);
+	put_key(out, "finished", report->finished);
+	put_counts(out, "closed_by", report->closed_by, REPORT_REASONS);
+	put_counts(out, "errors", report->errors, REPORT_ERRORS);
+	put_counts(out, "hold", report->hold, REPORT_BUCKETS);
+	put_counts(out, "wait", report->wait, REPORT_BUCKETS);
 }
 
 static bool
@@ -122,6 +129,10 @@ same_report(const Report *a, const Report *b)
 		   a->closing == b->closing && a->waiting == b->waiting && a->leaks == b->leaks &&
 		   a->acquires == b->acquires && a->timeouts == b->timeouts && a->opened == b->opened &&
 		   a->closed == b->closed && a->open_failures == b->open_failures &&
+		   a->found_dead == b->found_dead && a->discarded == b->discarded &&
+		   a->resets == b->resets && a->abandoned == b->abandoned && a->finished == b->finished &&
+		   memcmp(a->errors, b->errors, sizeof(a->errors)) == 0 &&
+		   memcmp(a->closed_by, b->closed_by, sizeof(a->closed_by)) == 0 &&
 		   memcmp(a->wait, b->wait, sizeof(a->wait)) == 0 &&
 		   memcmp(a->hold, b->hold, sizeof(a->hold)) == 0 && same_loans(a, b);
 }

@@ -191,8 +191,10 @@ draw_report(LinkReport *out, char texts[][2][100])
 	int *const counts[] = { &out->max_size, &out->min_size, &out->opening,
 							&out->idle,		&out->in_use,	&out->resetting,
 							&out->closing,	&out->waiting,	&out->leaks };
-	int64_t *const counters[] = { &out->acquires, &out->timeouts, &out->opened, &out->closed,
-								  &out->open_failures };
+	int64_t *const counters[] = { &out->acquires,  &out->timeouts,		&out->opened,
+								  &out->closed,	   &out->open_failures, &out->found_dead,
+								  &out->discarded, &out->resets,		&out->abandoned,
+								  &out->finished };
 
 	memset(out, 0, sizeof(*out));
 	out->seq = (uint64_t) draw_number();
@@ -208,6 +210,10 @@ draw_report(LinkReport *out, char texts[][2][100])
 		out->wait[i] = draw(3) == 0 ? draw_number() : 0;
 		out->hold[i] = draw(3) == 0 ? draw_number() : 0;
 	}
+	for (int i = 0; i < PQP_REPORT_ERRORS; i++)
+		out->errors[i] = draw(9) == 0 ? draw_number() : 0;
+	for (int i = 0; i < PQP_REPORT_REASONS; i++)
+		out->closed_by[i] = draw(4) == 0 ? draw_number() : 0;
 	out->nloans = (int) draw(PQP_REPORT_LOANS + 1);
 	for (int i = 0; i < out->nloans; i++)
 	{
@@ -241,14 +247,29 @@ same_numbers(const LinkReport *sent, const Report *got)
 
 /* Whole, or left out as a whole. */
 static bool
-same_histogram(const int64_t *sent, const int64_t *got, bool was_sent)
+same_counts(const int64_t *sent, const int64_t *got, int n, bool was_sent)
 {
-	for (int i = 0; i < PQP_BUCKETS; i++)
+	for (int i = 0; i < n; i++)
 	{
 		if (got[i] != (was_sent ? as_sent(sent[i]) : 0))
 			return false;
 	}
 	return true;
+}
+
+/* These are all or none, and what is 0 has no key. */
+static bool
+same_more(const LinkReport *sent, const Report *got, const char *text)
+{
+	const int64_t first[] = { sent->found_dead, sent->discarded, sent->resets, sent->abandoned,
+							  sent->finished };
+	const int64_t second[] = { got->found_dead, got->discarded, got->resets, got->abandoned,
+							   got->finished };
+	bool were_sent = strstr(text, ";found_dead=") || strstr(text, ";discarded=") ||
+					 strstr(text, ";resets=") || strstr(text, ";abandoned=") ||
+					 strstr(text, ";finished=");
+
+	return same_counts(first, second, countof(first), were_sent);
 }
 
 static bool
@@ -269,9 +290,12 @@ static bool
 same_report(const LinkReport *sent, const Report *got, const char *text)
 {
 	if (!same_numbers(sent, got) ||
-		!same_histogram(sent->wait, got->wait, strstr(text, ";wait=") != NULL) ||
-		!same_histogram(sent->hold, got->hold, strstr(text, ";hold=") != NULL) ||
-		got->nloans > sent->nloans)
+		!same_counts(sent->wait, got->wait, PQP_BUCKETS, strstr(text, ";wait=") != NULL) ||
+		!same_counts(sent->hold, got->hold, PQP_BUCKETS, strstr(text, ";hold=") != NULL) ||
+		!same_counts(sent->errors, got->errors, PQP_REPORT_ERRORS, strstr(text, ";errors=")) ||
+		!same_counts(sent->closed_by, got->closed_by, PQP_REPORT_REASONS,
+					 strstr(text, ";closed_by=")) ||
+		!same_more(sent, got, text) || got->nloans > sent->nloans)
 		return false;
 	for (int i = 0; i < got->nloans; i++)
 	{
@@ -323,6 +347,8 @@ test_buckets(void)
 	is_int(REPORT_BUCKETS, PQP_BUCKETS, "both have the same buckets");
 	is_int(REPORT_MAX_BYTES, PQP_REPORT_BYTES, "and the same longest text");
 	is_int(REPORT_LOANS, PQP_REPORT_LOANS, "and as many loans");
+	is_int(REPORT_ERRORS, PQP_REPORT_ERRORS, "errors");
+	is_int(REPORT_REASONS, PQP_REPORT_REASONS, "and reasons");
 	is_int(REPORT_THREAD_LEN, PQP_THREAD_BYTES + 1, "threads are as long");
 	is_int(REPORT_SITE_LEN, PQP_SITE_BYTES + 1, "sites, too");
 	for (int64_t us = 1; us < INT64_C(1) << 30; us = us * 3 / 2 + 1)

@@ -65,6 +65,8 @@ refuses(const char *text, const char *why)
 #define BAD_SEQ "seq is missing or 0"
 #define BAD_HISTOGRAM "not a histogram"
 #define BAD_BUCKET "a bucket that does not exist or comes twice"
+#define BAD_TALLY "not a list of numbers by code"
+#define BAD_CODE "a code that is no number or comes twice"
 #define BAD_LOAN "not a loan"
 #define BAD_LOANS "more than 8 loans"
 #define BAD_ESCAPE "a byte in thread or site that is not escaped, or badly"
@@ -72,7 +74,8 @@ refuses(const char *text, const char *why)
 static const char full[] =
 	"v=1;seq=7;ack=3;max=20;min=2;opening=1;idle=4;in_use=10;resetting=2;closing=3;waiting=62;"
 	"acquires=100;timeouts=318;opened=55;closed=44;open_failures=6;leaks=5;wait=0:1,10:2,31:3;"
-	"hold=5:9;loans=4711:60000:12:billing.c%3A214,4712:0:main%2D1:a/b.c+7;bye=1";
+	"found_dead=21;discarded=22;resets=23;abandoned=24;finished=25;errors=0:1,11:2,47:3;"
+	"closed_by=0:4,15:5;hold=5:9;loans=4711:60000:12:billing.c%3A214,4712:0:main%2D1:a/b.c+7;bye=1";
 
 static void
 test_every_key(void)
@@ -95,6 +98,13 @@ test_every_key(void)
 	is_int(report.closed, 44, "closed");
 	is_int(report.open_failures, 6, "open_failures");
 	is_int(report.leaks, 5, "leaks");
+	is_int(report.found_dead, 21, "found_dead");
+	is_int(report.discarded, 22, "discarded");
+	is_int(report.resets, 23, "resets");
+	is_int(report.abandoned, 24, "abandoned");
+	is_int(report.finished, 25, "finished");
+	is_int(report.errors[0] * 100 + report.errors[11] * 10 + report.errors[47], 123, "errors");
+	is_int(report.closed_by[0] * 10 + report.closed_by[15], 45, "closed_by");
 	ok(report.bye, "bye");
 	is_int(report.wait[0] + report.wait[10] + report.wait[31], 6, "wait: the buckets given");
 	is_int(report.wait[10], 2, "wait: one of them");
@@ -176,8 +186,9 @@ test_ranges(void)
 {
 	static const char *const counts[] = { "max",	   "min",	  "opening", "idle", "in_use",
 										  "resetting", "closing", "waiting", "leaks" };
-	static const char *const counters[] = { "ack",	  "acquires", "timeouts",
-											"opened", "closed",	  "open_failures" };
+	static const char *const counters[] = { "ack",	  "acquires",	   "timeouts",	 "opened",
+											"closed", "open_failures", "found_dead", "discarded",
+											"resets", "abandoned",	   "finished" };
 	static const char *const bad[] = { "",
 									   "-1",
 									   "+1",
@@ -281,6 +292,81 @@ test_histograms(void)
 	refuses("v=1;seq=1;wait=3:-1", BAD_NUMBER);
 	refuses("v=1;seq=1;wait=3:1:1", BAD_NUMBER);
 	refuses("v=1;seq=1;wait=3:9223372036854775808", BAD_NUMBER);
+}
+
+static void
+test_tallies(void)
+{
+	accepts("v=1;seq=1;errors=;closed_by=");
+	accepts("v=1;seq=1;errors=47:9223372036854775807,1:0;closed_by=15:1");
+	ok(report.errors[47] == INT64_MAX, "the largest number is kept");
+	accepts("v=1;seq=1;errors=48:1,2147483647:5,48:7,11:2;closed_by=16:1,3:4");
+	is_int(report.errors[11], 2, "codes of a later client are passed over");
+	is_int(report.closed_by[3], 4, "reasons, too");
+	report.seq = report.errors[11] = report.closed_by[3] = report.given = 0;
+	ok(all_zero(&report, sizeof(report)), "and written nowhere");
+
+	refuses("v=1;seq=1;errors=1", BAD_TALLY);
+	refuses("v=1;seq=1;errors=1:1,", BAD_TALLY);
+	refuses("v=1;seq=1;errors=,1:1", BAD_TALLY);
+	refuses("v=1;seq=1;errors=-1:1", BAD_CODE);
+	refuses("v=1;seq=1;errors=:1", BAD_CODE);
+	refuses("v=1;seq=1;errors=timed_out:1", BAD_CODE);
+	refuses("v=1;seq=1;errors=2147483648:1", BAD_CODE);
+	refuses("v=1;seq=1;errors=3:1,3:1", BAD_CODE);
+	refuses("v=1;seq=1;closed_by=15:1,0:1,15:1", BAD_CODE);
+	refuses("v=1;seq=1;errors=3:", BAD_NUMBER);
+	refuses("v=1;seq=1;errors=3:-1", BAD_NUMBER);
+	refuses("v=1;seq=1;errors=99:-1", BAD_NUMBER);
+	refuses("v=1;seq=1;errors=3:1:1", BAD_NUMBER);
+	refuses("v=1;seq=1;closed_by=3:9223372036854775808", BAD_NUMBER);
+	refuses("v=1;seq=1;errors=;errors=", BAD_REPEAT);
+	refuses("v=1;seq=1;found_dead=1;found_dead=1", BAD_REPEAT);
+}
+
+static bool
+anew(const char *before, const char *now)
+{
+	Report earlier;
+
+	if (!parse(before))
+		return false;
+	earlier = report;
+	return parse(now) && report_began_anew(&report, &earlier);
+}
+
+static void
+test_began_anew(void)
+{
+	ok(!anew("v=1;seq=1;acquires=5;errors=1:5", "v=1;seq=2;acquires=5;errors=1:6"), "it goes on");
+	ok(!anew("v=1;seq=1;acquires=5;errors=1:5", "v=1;seq=2"), "what is left out tells nothing");
+	ok(anew("v=1;seq=1;acquires=5", "v=1;seq=2;acquires=4"), "a counter is lower: it began anew");
+	ok(anew("v=1;seq=1;acquires=5;finished=1", "v=1;seq=2;acquires=9;finished=0"), "one is enough");
+	ok(anew("v=1;seq=1;errors=1:5,2:1", "v=1;seq=2;errors=1:5"), "an error");
+	ok(anew("v=1;seq=1;closed_by=15:1", "v=1;seq=2;closed_by="), "a reason");
+	ok(!anew("v=1;seq=1;hold=5:63;wait=5:1", "v=1;seq=2;hold=6:70;wait="), "not a bucket");
+	ok(!anew("v=1;seq=1;in_use=5;leaks=3;ack=9", "v=1;seq=2;in_use=4;leaks=0;ack=1"),
+	   "nor what is no counter");
+}
+
+static void
+test_keep_counters(void)
+{
+	Report before;
+
+	accepts(full);
+	before = report;
+	accepts("v=1;seq=8;acquires=101;closed_by=0:5,15:5;wait=0:2,10:1,31:3");
+	report_keep_counters(&report, &before);
+	is_int(report.acquires, 101, "what is given counts");
+	is_int(report.timeouts, 318, "what is left out is what it was");
+	is_int(report.finished, 25, "a later key");
+	is_int(report.errors[11], 2, "errors");
+	is_int(report.hold[5], 9, "a histogram");
+	is_int(report.closed_by[0], 5, "a given list is taken");
+	is_int(report.wait[0], 2, "a given histogram, too");
+	is_int(report.wait[10], 2, "but no bucket falls");
+	is_int(report.in_use + report.leaks + (int) report.ack, 0, "what is no counter is not kept");
 }
 
 static void
@@ -435,7 +521,11 @@ sound(void)
 			memchr(report.loans[i].thread, 0, REPORT_THREAD_LEN) == NULL ||
 			memchr(report.loans[i].site, 0, REPORT_SITE_LEN) == NULL)
 			return false;
-	return report.nloans <= REPORT_LOANS && report.seq > 0 && report.acquires >= 0;
+	for (int i = 0; i < REPORT_ERRORS; i++)
+		if (report.errors[i] < 0 || report.closed_by[i % REPORT_REASONS] < 0)
+			return false;
+	return report.nloans <= REPORT_LOANS && report.seq > 0 && report.acquires >= 0 &&
+		   report.finished >= 0;
 }
 
 /* Change, remove, repeat or insert something, as a broken client or a hostile one might. */
@@ -506,6 +596,9 @@ main(void)
 	test_saturation();
 	test_bytes();
 	test_histograms();
+	test_tallies();
+	test_began_anew();
+	test_keep_counters();
 	test_loans();
 	test_cutting();
 	test_quantiles();

@@ -147,6 +147,8 @@ static const ReportVector report_vectors[] = {
 	{ "v=1;in_use=5;unknown=x:y,z;seq=2;bye=1", true, 2, 5, 5 },
 	{ "v=1;seq=1;wait=0:1,1:2,31:9223372036854775807;hold=5:5", true, 1, 0, 0 },
 	{ "v=1;seq=1;loans=4711:301000:140234:src/billing.c%3A214,1:0::", true, 1, 0, 0 },
+	{ "v=1;seq=1;found_dead=1;finished=2;errors=11:4,47:1,48:2;closed_by=0:5,15:6,16:7", true, 1, 0,
+	  0 },
 	{ "", false, 0, 0, 0 },
 	{ "seq=1;v=1", false, 0, 0, 0 },
 	{ "v=2;seq=1", false, 0, 0, 0 },
@@ -157,6 +159,8 @@ static const ReportVector report_vectors[] = {
 	{ "v=1;seq=9223372036854775808", false, 0, 0, 0 },
 	{ "v=1;seq=1;in_use=2147483648", false, 0, 0, 0 },
 	{ "v=1;seq=1;wait=32:1", false, 0, 0, 0 },
+	{ "v=1;seq=1;errors=1:1,1:2", false, 0, 0, 0 },
+	{ "v=1;seq=1;closed_by=idle:1", false, 0, 0, 0 },
 	{ "v=1;seq=1;loans=1:1:a b:c", false, 0, 0, 0 },
 	{ "v=1;seq=1;loans=1:1:a%0:c", false, 0, 0, 0 }
 };
