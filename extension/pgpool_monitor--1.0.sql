@@ -185,6 +185,72 @@ RETURNS integer
 AS 'MODULE_PATHNAME', 'pgpool_monitor_reset_pool'
 LANGUAGE C VOLATILE;
 
+CREATE FUNCTION pgpool_monitor.history(
+	OUT sample_time timestamp with time zone,
+	OUT pool text,
+	OUT role text,
+	OUT database text,
+	OUT instances integer,
+	OUT sessions integer,
+	OUT busy integer,
+	OUT in_use integer,
+	OUT idle integer,
+	OUT waiting integer,
+	OUT demand integer,
+	OUT leaks integer,
+	OUT allotted integer,
+	OUT max_size integer,
+	OUT interval_time double precision,
+	OUT arrivals bigint,
+	OUT acquires bigint,
+	OUT timeouts bigint,
+	OUT open_failures bigint,
+	OUT holds bigint,
+	OUT wait_mean_time double precision,
+	OUT wait_p50_time double precision,
+	OUT wait_p99_time double precision,
+	OUT hold_mean_time double precision,
+	OUT hold_total_time double precision,
+	OUT hold_variation double precision,
+	OUT omitted integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_history'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.history AS
+	SELECT * FROM pgpool_monitor.history();
+
+CREATE FUNCTION pgpool_monitor.advice(
+	OUT pool text,
+	OUT advice text,
+	OUT reason text,
+	OUT size integer,
+	OUT size_recommended integer,
+	OUT arrival_rate double precision,
+	OUT hold_mean_time double precision,
+	OUT utilization double precision,
+	OUT wait_measured_time double precision,
+	OUT wait_predicted_time double precision,
+	OUT wait_at_recommended_time double precision,
+	OUT wait_p99_time double precision,
+	OUT wait_p99_at_recommended_time double precision,
+	OUT confidence text,
+	OUT samples integer,
+	OUT since timestamp with time zone,
+	OUT role text,
+	OUT database text,
+	OUT urgency integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgpool_monitor_advice'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pgpool_monitor.advice AS
+	SELECT pool, advice, reason, size, size_recommended, arrival_rate, hold_mean_time, utilization, wait_measured_time,
+		wait_predicted_time, wait_at_recommended_time, wait_p99_time, wait_p99_at_recommended_time, confidence, samples,
+		since, role, database
+	FROM pgpool_monitor.advice()
+	ORDER BY urgency, pool, role, database;
+
 CREATE FUNCTION pgpool_monitor.info(
 	OUT version text,
 	OUT mode text,
@@ -279,7 +345,7 @@ COMMENT ON COLUMN pgpool_monitor.pauses.sessions_held IS 'server connections of 
 COMMENT ON COLUMN pgpool_monitor.pauses.in_use IS 'of these, lent to callers, as last reported; NULL if none of the instances has reported';
 COMMENT ON COLUMN pgpool_monitor.pauses.busy IS 'of their connections, those that run a command or are in a transaction, as the server sees it; a report is a command as well';
 
--- pools, instances, sessions, limits and counters filter their rows; info is about the server as a whole.
+-- pools, instances, sessions, limits, counters, history and advice filter their rows; info is about the server as a whole.
 REVOKE ALL ON FUNCTION pgpool_monitor.info() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgpool_monitor.info() TO pg_monitor;
 GRANT SELECT ON pgpool_monitor.info TO pg_monitor;
@@ -287,6 +353,7 @@ GRANT SELECT ON pgpool_monitor.pools, pgpool_monitor.instances, pgpool_monitor.s
 GRANT SELECT ON pgpool_monitor.counters TO PUBLIC;
 REVOKE ALL ON FUNCTION pgpool_monitor.reset() FROM PUBLIC;
 REVOKE ALL ON FUNCTION pgpool_monitor.reset(text, text, text) FROM PUBLIC;
+GRANT SELECT ON pgpool_monitor.history, pgpool_monitor.advice TO PUBLIC;
 GRANT USAGE ON SCHEMA pgpool_monitor TO PUBLIC;
 
 COMMENT ON FUNCTION pgpool_monitor.pools() IS 'one row per connection pool; read the view of the same name';
@@ -296,6 +363,8 @@ COMMENT ON FUNCTION pgpool_monitor.limits() IS 'one row per connection pool, wit
 COMMENT ON FUNCTION pgpool_monitor.counters() IS 'one row per connection pool, with what it has counted; read the view of the same name';
 COMMENT ON FUNCTION pgpool_monitor.reset() IS 'sets the counters of all pools to zero, and forgets pools without instances; returns how many pools';
 COMMENT ON FUNCTION pgpool_monitor.reset(text, text, text) IS 'sets the counters of pools to zero, by name, role and database as views show them; NULL: any; returns how many pools';
+COMMENT ON FUNCTION pgpool_monitor.history() IS 'one row per connection pool and sample; read the view of the same name';
+COMMENT ON FUNCTION pgpool_monitor.advice() IS 'one row per connection pool of the last hour; read the view of the same name';
 COMMENT ON FUNCTION pgpool_monitor.info() IS 'one row about pgpool_monitor itself; read the view of the same name';
 
 COMMENT ON VIEW pgpool_monitor.pools IS 'connection pools, worst first, and the connections that belong to none; sessions sum to the client backends of pg_stat_activity';
@@ -426,6 +495,54 @@ COMMENT ON COLUMN pgpool_monitor.counters.hold_p99_time IS '99th percentile of t
 COMMENT ON COLUMN pgpool_monitor.counters.wait_histogram IS 'waits by length: the first element counts those below a microsecond, element k + 1 those of at least 2^(k-1) and less than 2^k microseconds, the last (32) also those that were longer';
 COMMENT ON COLUMN pgpool_monitor.counters.hold_histogram IS 'loans by length, likewise';
 COMMENT ON COLUMN pgpool_monitor.counters.stats_reset IS 'when counting began: with the pools first session, or that after a crash, or the last reset; instances that are older bring what they counted before with their first report';
+COMMENT ON VIEW pgpool_monitor.history IS 'samples of each pool, one every pgpool_monitor.history_interval, for as long as pgpool_monitor.history_size has room; empty if that is 0, and after a restart';
+COMMENT ON COLUMN pgpool_monitor.history.sample_time IS 'when it was taken; the samples of one round have the same';
+COMMENT ON COLUMN pgpool_monitor.history.pool IS 'name of the pool';
+COMMENT ON COLUMN pgpool_monitor.history.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.history.database IS 'database';
+COMMENT ON COLUMN pgpool_monitor.history.instances IS 'instances then';
+COMMENT ON COLUMN pgpool_monitor.history.sessions IS 'server connections attached then, knocks included';
+COMMENT ON COLUMN pgpool_monitor.history.busy IS 'of these, running a command or in a transaction';
+COMMENT ON COLUMN pgpool_monitor.history.in_use IS 'connections lent to callers, as last reported; NULL if no instance reports, as are the next four';
+COMMENT ON COLUMN pgpool_monitor.history.idle IS 'connections open and not lent, as last reported';
+COMMENT ON COLUMN pgpool_monitor.history.waiting IS 'callers waiting, as last reported';
+COMMENT ON COLUMN pgpool_monitor.history.demand IS 'in use and waiting, the most of the last two reports of each instance';
+COMMENT ON COLUMN pgpool_monitor.history.leaks IS 'loans out for longer than the instances leak thresholds, as last reported';
+COMMENT ON COLUMN pgpool_monitor.history.allotted IS 'connections that its instances might hold together; NULL if none had a limit';
+COMMENT ON COLUMN pgpool_monitor.history.max_size IS 'its instances own upper limits, summed; NULL if not known of all that report';
+COMMENT ON COLUMN pgpool_monitor.history.interval_time IS 'milliseconds since the sample before, which the next eleven columns are about; NULL: there was none';
+COMMENT ON COLUMN pgpool_monitor.history.arrivals IS 'acquires and timeouts: callers that asked for a connection; NULL: not known, because no instance was there for two samples, or has just begun, or reports; as are the next ten';
+COMMENT ON COLUMN pgpool_monitor.history.acquires IS 'acquires granted';
+COMMENT ON COLUMN pgpool_monitor.history.timeouts IS 'acquires that failed by their deadline; from 4096 on, this and the next two are exact to one part in 4096';
+COMMENT ON COLUMN pgpool_monitor.history.open_failures IS 'attempts to open a connection that failed';
+COMMENT ON COLUMN pgpool_monitor.history.holds IS 'loans that ended';
+COMMENT ON COLUMN pgpool_monitor.history.wait_mean_time IS 'mean time that callers waited, timeouts included, in milliseconds, from buckets a factor of two wide; NULL also if there were none, as are the next two';
+COMMENT ON COLUMN pgpool_monitor.history.wait_p50_time IS 'median of the same, exact to a factor of two';
+COMMENT ON COLUMN pgpool_monitor.history.wait_p99_time IS '99th percentile of the same';
+COMMENT ON COLUMN pgpool_monitor.history.hold_mean_time IS 'mean time for which connections were lent, in milliseconds, of the loans that ended, from buckets a factor of two wide; NULL also if none ended';
+COMMENT ON COLUMN pgpool_monitor.history.hold_total_time IS 'the same, summed, in milliseconds';
+COMMENT ON COLUMN pgpool_monitor.history.hold_variation IS 'variance of the same divided by the square of the mean: 0 if all alike, 1 if exponential; NULL also if none ended';
+COMMENT ON COLUMN pgpool_monitor.history.omitted IS 'pools that the ring had no room for in this round';
+
+COMMENT ON VIEW pgpool_monitor.advice IS 'what to do about the size of each pool, worked out when read from the history of the last hour; by the queueing formula Erlang C, for each instance, with the correction of Allen and Cunneen for hold times that are not exponential';
+COMMENT ON COLUMN pgpool_monitor.advice.pool IS 'name of the pool';
+COMMENT ON COLUMN pgpool_monitor.advice.advice IS 'fix_leak: connections are lent and not given back; raise_budget: callers wait, and more connections would help; shrink_pool: far fewer would do; none: nothing to do; NULL: not enough data';
+COMMENT ON COLUMN pgpool_monitor.advice.reason IS 'the figures behind it';
+COMMENT ON COLUMN pgpool_monitor.advice.size IS 'connections that it may have now, by its own limits and its allotment; if neither is known, those that it has';
+COMMENT ON COLUMN pgpool_monitor.advice.size_recommended IS 'fewest with which 99 of 100 acquires wait no longer than pgpool_monitor.advice_wait at the rate of the busiest sample, all instances together; NULL if not enough data, or fix_leak';
+COMMENT ON COLUMN pgpool_monitor.advice.arrival_rate IS 'acquires and timeouts per second, mean; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.advice.hold_mean_time IS 'mean time for which a connection is lent, in milliseconds; NULL: no loan ended';
+COMMENT ON COLUMN pgpool_monitor.advice.utilization IS 'part of size that arrivals keep busy: rate times hold time by size; above 1 it cannot keep up; NULL as size_recommended';
+COMMENT ON COLUMN pgpool_monitor.advice.wait_measured_time IS 'mean time that callers waited, in milliseconds; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.advice.wait_predicted_time IS 'mean time that they should wait with the present size by the formula, in milliseconds; NULL if not enough data, fix_leak, or if it cannot keep up, so that there is no mean';
+COMMENT ON COLUMN pgpool_monitor.advice.wait_at_recommended_time IS 'mean time that they would wait with the size recommended at the rate of the busiest sample, in milliseconds; NULL as size_recommended';
+COMMENT ON COLUMN pgpool_monitor.advice.wait_p99_time IS '99th percentile of the time that callers waited, in milliseconds, mean of the samples, exact to a factor of two; NULL: not known';
+COMMENT ON COLUMN pgpool_monitor.advice.wait_p99_at_recommended_time IS '99th percentile by the formula with the size recommended, in milliseconds; NULL as size_recommended';
+COMMENT ON COLUMN pgpool_monitor.advice.confidence IS 'low: less than 10 samples or 1000 arrivals, or saturated (then callers that stay away are not counted, and the size is a lower bound), or lent connections do not agree with rate and hold time; high: at least 30 samples, 10000 arrivals, and a steady rate; else medium; NULL if there is no advice';
+COMMENT ON COLUMN pgpool_monitor.advice.samples IS 'samples with counters that it is made from';
+COMMENT ON COLUMN pgpool_monitor.advice.since IS 'where the first of their intervals began; NULL: there was none';
+COMMENT ON COLUMN pgpool_monitor.advice.role IS 'login role';
+COMMENT ON COLUMN pgpool_monitor.advice.database IS 'database';
 
 COMMENT ON VIEW pgpool_monitor.info IS 'pgpool_monitor itself: worker, capacity, tables, reports';
 COMMENT ON COLUMN pgpool_monitor.info.version IS 'version of the library';

@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "grant.h"
+#include "history.h"
 #include "pause.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
@@ -176,6 +177,7 @@ _PG_init(void)
 	define_sharing_settings();
 	define_timing_settings();
 	define_size_settings();
+	history_define_settings();
 	session_define_settings();
 
 	/*
@@ -186,6 +188,7 @@ _PG_init(void)
 
 	registry_install_hooks();
 	pause_install_hooks();
+	history_install_hooks();
 	session_install_hooks();
 	worker_register();
 }

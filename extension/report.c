@@ -20,6 +20,7 @@
  */
 #include "report.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A part of the text, by its two ends; shrinks from the left as it is read. */
@@ -594,4 +595,87 @@ report_quantile_ms(const int64_t *buckets, double q)
 		below += here;
 	}
 	return answer;
+}
+
+/*
+ * Within a bucket the density of times is taken for exponential, b being its
+ * slope on a logarithmic scale: the mean of the slopes to both neighbours; 0 on a peak and in a
+ * trough; in the last that has any, the slope that falls to it.  In the first it is 0: times that are all
+ * alike, but for a few that came late, would be thought to begin at their bucket's lower end.
+ * For smooth distributions the mean is within a few percent; if density were
+ * even within a bucket, it would be 8 % too high.
+ */
+static double
+slope_within(const double *density, const double *middle, int k)
+{
+	double left, right;
+
+	if (k == 0 || density[k - 1] <= 0)
+		return 0;
+	left = log(density[k] / density[k - 1]) / (middle[k] - middle[k - 1]);
+	if (k + 1 == REPORT_BUCKETS || density[k + 1] <= 0)
+		return left < 0 ? left : 0;
+	right = log(density[k + 1] / density[k]) / (middle[k + 1] - middle[k]);
+	return left * right > 0 ? (left + right) / 2 : 0;
+}
+
+/* Mean and mean square over [start, start + width] of a density exp(slope * x). */
+static void
+moments_within(double start, double width, double slope, double *mean, double *square)
+{
+	double z = slope * width / 2;
+	double variance = width * width / 12;
+
+	*mean = start + width / 2;
+	/* below, the differences are lost in rounding; above, the formulas overflow, and all is at one end */
+	if (fabs(z) > 1e-2 && fabs(z) < 300)
+	{
+		*mean += width / 2 * (1 / tanh(z) - 1 / z);
+		variance = width * width / 4 * (1 / (z * z) - 1 / (sinh(z) * sinh(z)));
+	}
+	else if (fabs(z) >= 300)
+	{
+		*mean += width / 2 * (z > 0 ? 1 : -1);
+		variance = 0;
+	}
+	*square = *mean * *mean + variance;
+}
+
+void
+report_moments(const int64_t *buckets, int64_t *n, double *mean_ms, double *variation)
+{
+	double density[REPORT_BUCKETS], middle[REPORT_BUCKETS];
+	double width[REPORT_BUCKETS];
+	double total = 0, sum = 0, squares = 0;
+
+	for (int k = 0; k < REPORT_BUCKETS; k++)
+	{
+		/* the last one has no end, and is taken to be like the one before */
+		double end = k + 1 < REPORT_BUCKETS ? bucket_start_ms(k + 1) : 2 * bucket_start_ms(k);
+
+		width[k] = end - bucket_start_ms(k);
+		middle[k] = bucket_start_ms(k) + width[k] / 2;
+		density[k] = buckets[k] > 0 ? (double) buckets[k] / width[k] : 0.0;
+	}
+	for (int k = 0; k < REPORT_BUCKETS; k++)
+	{
+		double here = density[k] * width[k];
+		double mean, square;
+
+		if (here <= 0)
+			continue;
+		moments_within(bucket_start_ms(k), width[k], slope_within(density, middle, k), &mean,
+					   &square);
+		total += here;
+		sum += here * mean;
+		squares += here * square;
+	}
+	*n = total < (double) INT64_MAX ? (int64_t) (total + 0.5) : INT64_MAX;
+	*mean_ms = *variation = -1.0;
+	if (total <= 0)
+		return;
+	*mean_ms = sum / total;
+	*variation = squares / total / (*mean_ms * *mean_ms) - 1.0;
+	if (*variation < 0)
+		*variation = 0;
 }

@@ -115,7 +115,13 @@ view_sees_everything(void)
 bool
 view_may_see(const PoolSlot *pool)
 {
-	return view_sees_everything() || has_privs_of_role(GetUserId(), pool->role);
+	return view_may_see_role(pool->role);
+}
+
+bool
+view_may_see_role(Oid role)
+{
+	return view_sees_everything() || has_privs_of_role(GetUserId(), role);
 }
 
 bool

@@ -46,6 +46,7 @@ extern Publication view_published(const InstanceSlot *instance);
 /* What the current user may see. */
 extern bool view_sees_everything(void);
 extern bool view_may_see(const PoolSlot *pool);
+extern bool view_may_see_role(Oid role); /* a pool of that role */
 
 /* With the mode off there are no rounds, and the figures of the last one mean nothing. */
 extern bool view_is_current(const RoundFigures *round);

@@ -25,6 +25,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "history.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 
@@ -100,6 +101,8 @@ pgpool_monitor_worker_main(Datum arg)
 		/* the first round of "off" takes back all limits, so that none is taken for known when it ends */
 		if (!off || !was_off)
 			share_round(pgpm_now());
+		if (!off)
+			history_round(pgpm_now());
 		was_off = off;
 		/* what is set meanwhile waits: the latch stays set */
 		pause_for(MIN_GAP, 0, wait_event);

@@ -8,6 +8,8 @@ SELECT * FROM pgpool_monitor.pools;
 SELECT * FROM pgpool_monitor.instances;
 SELECT * FROM pgpool_monitor.sessions;
 SELECT * FROM pgpool_monitor.limits;
+SELECT * FROM pgpool_monitor.history;
+SELECT * FROM pgpool_monitor.advice;
 SELECT * FROM pgpool_monitor.info;
 SELECT * FROM pgpool_monitor.pauses;
 SELECT pgpool_monitor.pause();

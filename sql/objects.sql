@@ -39,6 +39,8 @@ SELECT count(*) >= 0 AS ok FROM pgpool_monitor.sessions;
 SELECT count(*) > 0 AS ok FROM pgpool_monitor.limits;
 SELECT count(*) >= 0 AS ok FROM pgpool_monitor.counters;
 SELECT pgpool_monitor.reset() >= 0 AS ok;
+SELECT count(*) >= 0 AS ok FROM pgpool_monitor.history;
+SELECT count(*) >= 0 AS ok FROM pgpool_monitor.advice;
 SELECT version, max_connections = pg_catalog.current_setting('max_connections')::integer AS ok
 FROM pgpool_monitor.info;
 RESET search_path;

@@ -32,6 +32,8 @@ SELECT pool FROM pgpool_monitor.counters;
 SELECT pool FROM pgpool_monitor.counters();
 SELECT pgpool_monitor.reset('regress');
 SELECT pool FROM pgpool_monitor.pools();
+SELECT pool FROM pgpool_monitor.history;
+SELECT pool FROM pgpool_monitor.advice();
 SELECT version FROM pgpool_monitor.info;
 SELECT version FROM pgpool_monitor.info();
 

@@ -26,7 +26,7 @@ draw64(void)
 	return random_state;
 }
 
-static unsigned
+__attribute__((unused)) static unsigned
 draw(unsigned n)
 {
 	return (unsigned) (draw64() >> 33) % n;

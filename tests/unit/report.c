@@ -586,6 +586,100 @@ test_mutations(void)
 	ok(accepted > rounds / 100 && accepted < rounds, "of these some were accepted: %d", accepted);
 }
 
+/*---- moments ----*/
+
+static double
+unit(void)
+{
+	return (random_below(1000000) + 0.5) / 1000000.0;
+}
+
+/* Distributions of mean 1. */
+static double
+exponential(void)
+{
+	return -log(unit());
+}
+
+static double
+erlang4(void)
+{
+	return (exponential() + exponential() + exponential() + exponential()) / 4;
+}
+
+/* Rather like normal(0, 1): twelve uniforms. */
+static double
+lognormal(void)
+{
+	double sum = -6;
+
+	for (int i = 0; i < 12; i++)
+		sum += unit();
+	return exp(sum - 0.5);
+}
+
+/* Means of 100 us to 100 ms, so that they come to lie everywhere within a bucket. */
+static void
+moments_are(const char *name, double (*one)(void), double variation, double variation_bound)
+{
+	double worst = 0, worst_variation = 0;
+
+	for (double mean = 0.1; mean < 100; mean *= 1.7)
+	{
+		int64_t buckets[REPORT_BUCKETS] = { 0 };
+		double sum = 0, got, got_variation;
+		int64_t n;
+
+		for (int i = 0; i < 50000; i++)
+		{
+			double us = mean * 1000 * one();
+			int k = 0;
+
+			while (k < REPORT_BUCKETS - 1 && us >= ldexp(1, k))
+				k++;
+			buckets[k]++;
+			sum += us / 1000;
+		}
+		report_moments(buckets, &n, &got, &got_variation);
+		worst = fmax(worst, n == 50000 ? fabs(got / (sum / 50000) - 1) : INFINITY);
+		worst_variation = fmax(worst_variation, fabs(got_variation / variation - 1));
+	}
+	ok(worst <= 0.05, "mean of %s within 5 %% (%.1f %%)", name, worst * 100);
+	ok(worst_variation <= variation_bound, "and its variation within %.0f %% (%.1f %%)",
+	   variation_bound * 100, worst_variation * 100);
+}
+
+static void
+test_moments(void)
+{
+	int64_t buckets[REPORT_BUCKETS] = { 0 };
+	int64_t n;
+	double mean, variation;
+
+	report_moments(buckets, &n, &mean, &variation);
+	ok(n == 0 && mean < 0 && variation < 0, "no times have no mean");
+	buckets[11] = 7;
+	report_moments(buckets, &n, &mean, &variation);
+	ok(n == 7 && fabs(mean - 1.536) < 1e-12, "one bucket: its middle");
+	ok(fabs(variation - 1.0 / 27) < 1e-12, "and even within it");
+	buckets[12] = 1;
+	report_moments(buckets, &n, &mean, &variation);
+	ok(mean > 1.6 && mean < 1.8, "one that came late moves only itself (%.3f)", mean);
+	buckets[12] = 0;
+	buckets[11] = -7;
+	buckets[31] = INT64_MAX;
+	buckets[30] = INT64_MAX;
+	report_moments(buckets, &n, &mean, &variation);
+	ok(n == INT64_MAX && isfinite(mean) && isfinite(variation), "the most there can be");
+	for (int k = 0; k < REPORT_BUCKETS; k++)
+		buckets[k] = k % 2 ? INT64_MAX : 1;
+	report_moments(buckets, &n, &mean, &variation);
+	ok(isfinite(mean) && mean > 0 && isfinite(variation), "the steepest there can be");
+	moments_are("an exponential distribution", exponential, 1, 0.10);
+	moments_are("a lognormal one", lognormal, exp(1) - 1, 0.15);
+	moments_are("a narrower one", erlang4, 0.25, 0.25);
+}
+
 int
 main(void)
 {
@@ -603,6 +697,7 @@ main(void)
 	test_cutting();
 	test_quantiles();
 	test_random_quantiles();
+	test_moments();
 	test_mutations();
 	return done_testing();
 }
