@@ -28,6 +28,7 @@ CREATE FUNCTION pgpool_monitor.pools(
 	OUT budget integer,
 	OUT role text,
 	OUT database text,
+	OUT since timestamp with time zone,
 	OUT severity integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgpool_monitor_pools'
@@ -35,7 +36,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE VIEW pgpool_monitor.pools AS
 	SELECT health, pool, reason, instances, sessions, in_use, idle, waiting, wait_p99_time, timeouts,
-		active, idle_in_xact, blocked, demand, allotted, budget, role, database
+		active, idle_in_xact, blocked, demand, allotted, budget, role, database, since
 	FROM pgpool_monitor.pools()
 	ORDER BY severity, waiting DESC NULLS LAST, pool, role, database;
 
@@ -368,9 +369,9 @@ COMMENT ON FUNCTION pgpool_monitor.advice() IS 'one row per connection pool of t
 COMMENT ON FUNCTION pgpool_monitor.info() IS 'one row about pgpool_monitor itself; read the view of the same name';
 
 COMMENT ON VIEW pgpool_monitor.pools IS 'connection pools, worst first, and the connections that belong to none; sessions sum to the client backends of pg_stat_activity';
-COMMENT ON COLUMN pgpool_monitor.pools.health IS 'starved: callers wait, and the allotment is why; saturated: callers wait, and the pool''s own size is why; leaking: connections are out for too long; stale: instances that promised reports are silent; ok. NULL for (outside)';
+COMMENT ON COLUMN pgpool_monitor.pools.health IS 'failing: connections cannot be opened; starved: callers wait, and the allotment is why; saturated: callers wait, and the pool''s own size is why; leaking: connections are lent for too long, and idle; blocked: callers wait for sessions that wait for locks, or are idle in a transaction; stale: instances that promised reports are silent; ok. The first that applies, and what lasts for pgpool_monitor.health_enter or health_leave. NULL for (outside)';
 COMMENT ON COLUMN pgpool_monitor.pools.pool IS 'name of the pool as its clients give it, bytes that are not printable ASCII as \xHH; (outside) for connections that belong to no pool';
-COMMENT ON COLUMN pgpool_monitor.pools.reason IS 'the figures behind the health; for (outside), the most frequent application names';
+COMMENT ON COLUMN pgpool_monitor.pools.reason IS 'the figures behind the health, as they are now; begins with "now" where they say something else than health does; empty if there is nothing to say; for (outside), the most frequent application names';
 COMMENT ON COLUMN pgpool_monitor.pools.instances IS 'pool objects, one per pool and process';
 COMMENT ON COLUMN pgpool_monitor.pools.sessions IS 'server connections attached now, knocks included';
 COMMENT ON COLUMN pgpool_monitor.pools.in_use IS 'connections lent to callers, as last reported; NULL if no instance reports';
@@ -386,6 +387,7 @@ COMMENT ON COLUMN pgpool_monitor.pools.allotted IS 'connections that its instanc
 COMMENT ON COLUMN pgpool_monitor.pools.budget IS 'connections that its rule grants, to all pools of the rule together; NULL if it has no budget';
 COMMENT ON COLUMN pgpool_monitor.pools.role IS 'login role, part of the pool''s key; the name is that of the first session';
 COMMENT ON COLUMN pgpool_monitor.pools.database IS 'database, part of the pool''s key; the name is that of the first session';
+COMMENT ON COLUMN pgpool_monitor.pools.since IS 'when health became what it is; NULL for (outside), and while the worker does not look: health is then that of the moment';
 
 COMMENT ON VIEW pgpool_monitor.instances IS 'instances of pools: what the server counts, what it told them, what they reported';
 COMMENT ON COLUMN pgpool_monitor.instances.pool IS 'name of the pool';

@@ -179,6 +179,7 @@ _PG_init(void)
 	define_size_settings();
 	history_define_settings();
 	session_define_settings();
+	health_define_settings();
 
 	/*
 	 * Last, for it deletes what is not defined by now.  It keeps a client from
@@ -190,5 +191,6 @@ _PG_init(void)
 	pause_install_hooks();
 	history_install_hooks();
 	session_install_hooks();
+	listen_install_hooks();
 	worker_register();
 }

@@ -65,6 +65,13 @@ pgpm_now(void)
 extern void session_define_settings(void);
 extern void session_install_hooks(void);
 
+/* This session listens for notifications from now on, or no more. */
+extern void session_note_listening(bool listens);
+
+/*---- listen.c ----*/
+
+extern void listen_install_hooks(void);
+
 /*---- worker.c ----*/
 
 extern void worker_register(void);
@@ -75,5 +82,13 @@ extern void share_init(void);
 
 /* One round; `now` is pgpm_now(). */
 extern void share_round(int64 now);
+
+/*---- health_watch.c ----*/
+
+extern void health_define_settings(void);
+extern void health_watch_init(void);
+
+/* Called in each round: if it is time, look at each pool's health, and tell the log what has changed; `now` is pgpm_now(). */
+extern void health_watch_round(int64 now);
 
 #endif /* PGPOOL_MONITOR_H */

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "common/int.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -42,6 +43,7 @@ registry_size(void)
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(uint64))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolSlot))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolRecord))));
+	size = add_size(size, MAXALIGN(mul_size(pgpm_max_pools, sizeof(PoolHealth))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(uint64))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(InstanceSlot))));
 	size = add_size(size, MAXALIGN(mul_size(pgpm_max_instances, sizeof(Ghost))));
@@ -74,6 +76,7 @@ lay_out(Registry *r)
 	r->pool_hashes = carve(&next, pgpm_max_pools, sizeof(uint64));
 	r->pools = carve(&next, pgpm_max_pools, sizeof(PoolSlot));
 	r->records = carve(&next, pgpm_max_pools, sizeof(PoolRecord));
+	r->health = carve(&next, pgpm_max_pools, sizeof(PoolHealth));
 	r->instance_hashes = carve(&next, pgpm_max_instances, sizeof(uint64));
 	r->instances = carve(&next, pgpm_max_instances, sizeof(InstanceSlot));
 	r->ghosts = carve(&next, pgpm_max_instances, sizeof(Ghost));
@@ -483,11 +486,28 @@ move_window(InstanceSlot *instance, int64 now)
 	instance->window_start = now;
 }
 
+/* Whether one that failed came before or after one that worked is not known: the latter counts. */
+static void
+remember_failed_opens(InstanceSlot *instance, const Report *report, int64 now)
+{
+	int64 failed = report->open_failures - instance->report.open_failures;
+
+	if (report->opened > instance->report.opened)
+		instance->failed_opens = 0;
+	else if (failed > 0)
+	{
+		if (pg_add_s64_overflow(instance->failed_opens, failed, &instance->failed_opens))
+			instance->failed_opens = PG_INT64_MAX;
+		instance->failed_at = now;
+	}
+}
+
 static void
 take_report(InstanceSlot *instance, const Report *report, int64 now)
 {
 	Report before = instance->report;
 
+	remember_failed_opens(instance, report, now);
 	move_window(instance, now);
 	instance->report = *report;
 	past_count(instance, &before);

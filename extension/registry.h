@@ -44,6 +44,7 @@
 #include "storage/lwlock.h"
 #include "utils/backend_status.h"
 
+#include "health.h"
 #include "pgpool_monitor.h"
 #include "report.h"
 #include "rules.h"
@@ -98,6 +99,16 @@ typedef struct PoolSlot
 	char rule_text[RULE_TEXT_LEN];
 } PoolSlot;
 
+/* What the worker has found of the pool in the same slot over time (health_watch.c). */
+typedef struct PoolHealth
+{
+	uint64 hash; /* of the pool that this is of */
+	HealthState state;
+	HealthNews news;
+	TimestampTz since; /* of the verdict */
+	int64 looked;	   /* pgpm_now() of the last time */
+} PoolHealth;
+
 typedef struct InstanceSlot
 {
 	/* identity, constant while the slot is used */
@@ -136,6 +147,10 @@ typedef struct InstanceSlot
 	/* what the wait histogram was one and two windows ago, so that percentiles are of late */
 	int64 window_start;
 	int64 wait_before[2][REPORT_BUCKETS];
+
+	/* opens that failed since the last one that worked, as far as reports tell */
+	int64 failed_opens;
+	int64 failed_at; /* pgpm_now() of the last report of such */
 } InstanceSlot;
 
 typedef enum SessionKind
@@ -153,6 +168,7 @@ typedef struct SessionSlot
 	TimestampTz attached_at;
 	int64 attached;					  /* pgpm_now() */
 	volatile PgBackendStatus *status; /* this backend's entry, at the same address everywhere */
+	bool listens;					  /* has run LISTEN; written without the lock */
 } SessionSlot;
 
 /* What the worker found in its last round, and since the server started. */
@@ -204,6 +220,7 @@ typedef struct Registry
 	uint64 *pool_hashes; /* [max_pools]; 0: free */
 	PoolSlot *pools;
 	struct PoolRecord *records; /* [max_pools], see past.h */
+	PoolHealth *health;			/* [max_pools]; the worker's, written under the lock */
 	uint64 *instance_hashes;	/* [max_instances]; 0: free */
 	InstanceSlot *instances;
 	struct Ghost *ghosts;  /* [max_instances], see past.h */

@@ -441,6 +441,13 @@ at_transaction_event(XactEvent event, void *arg)
 }
 
 void
+session_note_listening(bool listens)
+{
+	if (attachment == ATTACHED)
+		registry->sessions[my_session].listens = listens;
+}
+
+void
 session_install_hooks(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);

@@ -70,6 +70,7 @@ view_copy(void)
 	copy = palloc0_object(Copy);
 	copy->pools = palloc0_array(PoolSlot, pgpm_max_pools);
 	copy->pool_hashes = palloc0_array(uint64, pgpm_max_pools);
+	copy->health = palloc0_array(PoolHealth, pgpm_max_pools);
 	copy->sessions = palloc0_array(SessionSlot, MaxBackends);
 	copy->instances =
 		palloc_extended(mul_size(pgpm_max_instances, sizeof(InstanceSlot)), MCXT_ALLOC_HUGE);
@@ -80,6 +81,7 @@ view_copy(void)
 	copy->round = registry->round;
 	memcpy(copy->pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
 	memcpy(copy->pools, registry->pools, pgpm_max_pools * sizeof(PoolSlot));
+	memcpy(copy->health, registry->health, pgpm_max_pools * sizeof(PoolHealth));
 	memcpy(copy->sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));
 	LWLockRelease(registry->lock);
 
@@ -217,7 +219,7 @@ put_ms(Row *row, double ms)
 }
 
 char *
-view_name(const char *name)
+view_printable(const char *name)
 {
 	StringInfoData shown;
 
@@ -235,7 +237,7 @@ view_name(const char *name)
 void
 put_name(Row *row, const char *name)
 {
-	char *shown = view_name(name);
+	char *shown = view_printable(name);
 
 	put_text(row, shown);
 	pfree(shown);

@@ -27,6 +27,7 @@ typedef struct Copy
 	uint64 *pool_hashes;
 	SessionSlot *sessions; /* [MaxBackends] */
 	RoundFigures round;
+	PoolHealth *health; /* [max_pools] */
 	int ninstances;
 	InstanceSlot *instances; /* side by side */
 	int *member_of;			 /* [max_instances]: slot -> index in instances, -1: none */
@@ -87,7 +88,7 @@ extern void put_ms(Row *row, double ms);
  * What a client says is bytes in an encoding that nobody knows, and it is shown
  * in databases of any encoding: only printable ASCII is shown as it is.
  */
-extern char *view_name(const char *name);
+extern char *view_printable(const char *name);
 extern void put_name(Row *row, const char *name);
 extern void put_name_or_null(Row *row, const char *name);
 

@@ -164,7 +164,7 @@ pgpool_monitor_counters(PG_FUNCTION_ARGS)
 static bool
 is_named(const char *name, const char *wanted)
 {
-	return wanted == NULL || strcmp(view_name(name), wanted) == 0;
+	return wanted == NULL || strcmp(view_printable(name), wanted) == 0;
 }
 
 /* How many there were. */

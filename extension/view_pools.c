@@ -16,15 +16,16 @@
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "grant.h"
-#include "health.h"
+#include "health_watch.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "view.h"
 
-#define POOLS_COLS 19
+#define POOLS_COLS 20
 #define LIMITS_COLS 15
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_pools);
@@ -46,7 +47,6 @@ typedef struct PoolSums
 	int in_use;
 	int idle;
 	int waiting;
-	int leaks;
 	int demand;
 	int allotted;
 	int occupied;
@@ -56,6 +56,7 @@ typedef struct PoolSums
 	int active;
 	int idle_in_xact;
 	int blocked;
+	HealthFigures health;
 } PoolSums;
 
 static void
@@ -70,7 +71,6 @@ add_report(PoolSums *sums, const InstanceSlot *instance)
 		view_add_int(&sums->in_use, report->in_use);
 		view_add_int(&sums->idle, report->idle);
 		view_add_int(&sums->waiting, report->waiting);
-		view_add_int(&sums->leaks, report->leaks);
 		view_add_int(&sums->demand, instance_demand(instance));
 	}
 	if (!report->has_max)
@@ -136,46 +136,67 @@ sum_pools(const Copy *copy)
 		int pool = copy->instances[i].pool;
 
 		add_instance(&sums[pool], &copy->instances[i], &copy->pools[pool], copy->now);
+		health_add_instance(&sums[pool].health, &copy->instances[i], copy->now);
 	}
 	for (int slot = 0; slot < MaxBackends; slot++)
 	{
 		const InstanceSlot *instance = view_instance_of(copy, &copy->sessions[slot]);
 
-		if (instance != NULL)
-			add_session(&sums[instance->pool], &copy->sessions[slot], slot);
+		if (instance == NULL)
+			continue;
+		add_session(&sums[instance->pool], &copy->sessions[slot], slot);
+		health_add_session(&sums[instance->pool].health, instance, &copy->sessions[slot], slot,
+						   copy->now);
 	}
 	return sums;
 }
 
 /*---- pools ----*/
 
-static Health
-judge(const PoolSums *sums, const PoolSlot *pool, char *reason, size_t size)
+/* Where leaks were made, in one pass for all pools: few leak. */
+static void
+find_sites(const Copy *copy, PoolSums *sums)
 {
-	HealthInput in = {
-		.instances = sums->instances,
-		.reporting = sums->reporting,
-		.silent = sums->silent,
-		.paused = sums->paused,
-		.sessions = sums->sessions,
-		.in_use = sums->in_use,
-		.waiting = sums->waiting,
-		.leaks = sums->leaks,
-		.demand = sums->demand,
-		.allotted = sums->limited > 0 ? sums->allotted : -1,
-		.max_size = sums->reported > 0 ? sums->max_size : -1,
-		.rule = pool->ceiling >= 0 && sums->allotted >= pool->ceiling ? pool->rule_text : NULL,
-	};
+	LeakSites **sites = palloc0_array(LeakSites *, pgpm_max_pools);
 
-	return health_judge(&in, reason, size);
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		const SessionSlot *session = &copy->sessions[slot];
+		const InstanceSlot *instance = view_instance_of(copy, session);
+
+		if (instance == NULL || sums[instance->pool].health.in.leaks == 0)
+			continue;
+		if (sites[instance->pool] == NULL)
+			sites[instance->pool] = palloc0_object(LeakSites);
+		health_add_site(sites[instance->pool], instance, session, copy->now);
+	}
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (sites[i] != NULL)
+			health_name_site(&sums[i].health.in, sites[i]);
+}
+
+/* What the worker holds the pool to be, or if it does not look, what it is now; and why, now. */
+static Health
+judge(const Copy *copy, int i, HealthFigures *figures, char *reason, size_t size)
+{
+	const HealthInput *in = health_finish(figures, &copy->pools[i]);
+	Health verdict;
+
+	if (health_is_watched(&copy->health[i], copy->pool_hashes[i], copy->now))
+		verdict = copy->health[i].state.verdict;
+	else
+		verdict = health_judge(in, NULL, 0);
+	health_explain(in, verdict, reason, size);
+	return verdict;
 }
 
 static void
-emit_pool(FunctionCallInfo fcinfo, const PoolSums *sums, const PoolSlot *pool)
+emit_pool(FunctionCallInfo fcinfo, const Copy *copy, PoolSums *sums, int i)
 {
+	const PoolSlot *pool = &copy->pools[i];
 	Row row = { 0 };
 	char reason[256];
-	Health health = judge(sums, pool, reason, sizeof(reason));
+	Health health = judge(copy, i, &sums->health, reason, sizeof(reason));
 	bool reported = sums->reported > 0;
 
 	put_text(&row, health_name(health));
@@ -196,6 +217,10 @@ emit_pool(FunctionCallInfo fcinfo, const PoolSums *sums, const PoolSlot *pool)
 	put_int_or_null(&row, pool->ceiling >= 0, pool->ceiling);
 	put_name(&row, pool->role_name);
 	put_name(&row, pool->database_name);
+	if (health_is_watched(&copy->health[i], copy->pool_hashes[i], copy->now))
+		put(&row, TimestampTzGetDatum(copy->health[i].since));
+	else
+		put_null(&row);
 	put_int(&row, health);
 	emit(fcinfo, &row, POOLS_COLS);
 }
@@ -314,7 +339,7 @@ emit_outside(FunctionCallInfo fcinfo, const Copy *copy)
 		put_null(&row);
 	put_int(&row, outside->active);
 	put_int(&row, outside->idle_in_xact);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 		put_null(&row);
 	put_int(&row, INT_MAX);
 	emit(fcinfo, &row, POOLS_COLS);
@@ -326,10 +351,11 @@ pgpool_monitor_pools(PG_FUNCTION_ARGS)
 	Copy *copy = view_copy();
 	PoolSums *sums = sum_pools(copy);
 
+	find_sites(copy, sums);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < pgpm_max_pools; i++)
 		if (sums[i].instances > 0 && view_may_see(&copy->pools[i]))
-			emit_pool(fcinfo, &sums[i], &copy->pools[i]);
+			emit_pool(fcinfo, copy, &sums[i], i);
 	if (view_sees_everything())
 		emit_outside(fcinfo, copy);
 	return (Datum) 0;

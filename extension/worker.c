@@ -93,6 +93,7 @@ pgpool_monitor_worker_main(Datum arg)
 	wait_event = compat_wait_event("PgpoolMonitorMain");
 
 	share_init();
+	health_watch_init();
 	sign_on();
 	while (!ShutdownRequestPending)
 	{
@@ -103,6 +104,7 @@ pgpool_monitor_worker_main(Datum arg)
 			share_round(pgpm_now());
 		if (!off)
 			history_round(pgpm_now());
+		health_watch_round(pgpm_now());
 		was_off = off;
 		/* what is set meanwhile waits: the latch stays set */
 		pause_for(MIN_GAP, 0, wait_event);

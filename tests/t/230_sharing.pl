@@ -14,7 +14,9 @@ my $node = PgpoolMonitor::node('sharing',
 	'pgpool_monitor.headroom' => 2,
 	'pgpool_monitor.report_interval' => '1s',
 	'pgpool_monitor.lease' => '1h',
-	'pgpool_monitor.round_interval' => '100ms');
+	'pgpool_monitor.round_interval' => '100ms',
+	'pgpool_monitor.health_enter' => 0,
+	'pgpool_monitor.health_leave' => 0);
 my $share = 'follow=1;report=1';
 
 sub allotted
@@ -65,7 +67,7 @@ wait_for_query($node, q(SELECT allotted FROM pgpool_monitor.instances WHERE inst
 settle();
 is(allotted('b'), 1, 'which the second does not get before it was');
 fits('what the first may still believe is counted', 1);
-is($node->safe_psql('postgres', q(SELECT health FROM pgpool_monitor.pools WHERE pool = 'web')), 'starved', 'and the view says who starves');
+wait_for_query($node, q(SELECT health FROM pgpool_monitor.pools WHERE pool = 'web'), 'starved', 'and the view says who starves');
 
 $a->say('SELECT 1');
 cmp_ok($a->allotment->{limit}, '<=', 13, 'the first is told by its next command');
@@ -111,7 +113,7 @@ wait_until(sub { $_->report(max => 40, in_use => 5, waiting => 35) for $a, $b; r
 # A client that is killed frees what it held at once, and what it could have held when its lease is over.
 $_->kill for $a, @more;
 wait_for_query($node, q(SELECT sessions FROM pgpool_monitor.instances WHERE instance = 'a'), 0, 'a killed client holds nothing');
-is($node->safe_psql('postgres', q(SELECT health, in_use, waiting FROM pgpool_monitor.pools WHERE pool = 'orders')), 'stale|0|0',
+wait_for_query($node, q(SELECT health, in_use, waiting FROM pgpool_monitor.pools WHERE pool = 'orders'), 'stale|0|0',
 	'what it said last is not taken for what is');
 wait_until(sub { $b->report(max => 40, in_use => 1, waiting => 39); return allotted('b2') >= 20; }, 'its share goes to the others');
 wait_until(
