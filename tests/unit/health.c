@@ -234,7 +234,9 @@ test_paused(void)
 	in.silent = 1;
 	judged(&in, HEALTH_STALE, "1 of 8 reporting instances is silent");
 	in.leaks = 1;
-	judged(&in, HEALTH_LEAKING, "1 loan out for longer than the client finds right; 0 in use");
+	in.leak_ms = 61000;
+	judged(&in, HEALTH_LEAKING, "1 loan over 1 min, server idle; 62 wait");
+	in.leaks = 0;
 	in.paused = 0;
 	judged(&in, HEALTH_SATURATED, "62 wait; wants 92, its own limit is 80");
 }
