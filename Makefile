@@ -11,7 +11,8 @@ PG_CONFIG ?= pg_config
 EXTENSION = extension/pgpool_monitor
 MODULE_big = pgpool_monitor
 OBJS = $(addprefix extension/, \
-	pgpool_monitor.o session.o registry.o past.o saved.o grant.o share.o pause.o history.o health_watch.o listen.o worker.o \
+	pgpool_monitor.o session.o registry.o past.o saved.o rule_set.o enforce.o grant.o share.o pause.o history.o \
+	health_watch.o listen.o worker.o \
 	view.o view_pools.o view_instances.o view_info.o view_pause.o view_counters.o view_history.o \
 	report.o rules.o allot.o health.o totals.o history_ring.o advice.o queueing.o)
 DATA = extension/pgpool_monitor--1.0.sql

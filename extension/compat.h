@@ -66,6 +66,19 @@ compat_reserved_connections(void)
 #endif
 }
 
+/* May an ordinary user still connect? */
+static inline bool
+compat_slots_remain(void)
+{
+#if PG_VERSION_NUM >= 160000
+	int nfree;
+
+	return HaveNFreeProcs(compat_reserved_connections() + 1, &nfree);
+#else
+	return HaveNFreeProcs(compat_reserved_connections() + 1);
+#endif
+}
+
 /* The process array's entry of a slot, or NULL. */
 static inline PGPROC *
 compat_proc(int slot)

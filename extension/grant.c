@@ -63,7 +63,7 @@ publication_effective(uint64 word, uint32 generation, uint32 mode)
 		publication.state = ALLOT_OFF;
 		publication.limit = NO_LIMIT;
 	}
-	else if (mode == MODE_OBSERVE && !publication.by_rule)
+	else if (mode < MODE_SHARE && !publication.by_rule)
 	{
 		publication.state = ALLOT_OK;
 		publication.limit = NO_LIMIT;
@@ -94,7 +94,7 @@ grant_told(const InstanceSlot *instance)
 bool
 grant_applies(const InstanceSlot *instance, const PoolSlot *pool)
 {
-	return instance->follows && pool->mode == MODE_SHARE;
+	return instance->follows && pool->mode >= MODE_SHARE;
 }
 
 /*
@@ -178,6 +178,32 @@ total_occupancy(void)
 	return total;
 }
 
+/* What an instance takes from its rule's budget: it counts for those who do not follow, too. */
+static int
+rule_part(const InstanceSlot *instance, const PoolSlot *pool)
+{
+	return grant_applies(instance, pool) ? grant_occupancy(instance) : instance->held;
+}
+
+/* Is there one more in the rule's budget? */
+static bool
+fits_rule(const PoolSlot *pool)
+{
+	int64 sum = 1;
+
+	if (pool->rule < 0 || pool->ceiling < 0)
+		return true;
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+		const PoolSlot *other = &registry->pools[instance->pool];
+
+		if (registry->instance_hashes[i] != 0 && other->rule == pool->rule)
+			sum += rule_part(instance, other);
+	}
+	return sum <= pool->ceiling;
+}
+
 /*
  * What a newcomer, or one that comes back with nothing, is told before the
  * worker has thought about it.  The session that it holds already is granted: that
@@ -201,6 +227,8 @@ grant_first(InstanceSlot *instance, const PoolSlot *pool)
 	if (limit == 0 && now.epoch != 0 && now.state == ALLOT_QUEUED)
 		return; /* the worker keeps the queue */
 	fits = total_occupancy() + (limit == 0 ? 1 : 0) <= registry->round.capacity;
+	if (limit == 0)
+		fits = fits && fits_rule(pool);
 	if (limit == 0 && fits)
 		limit = 1;
 	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
@@ -212,6 +240,13 @@ grant_tell_pause(InstanceSlot *instance)
 	Publication now = grant_told(instance);
 
 	publish(instance, now.limit, now.state, now.by_rule);
+}
+
+void
+grant_wish(InstanceSlot *instance, const PoolSlot *pool)
+{
+	if (grant_told(instance).epoch == 0 && grant_applies(instance, pool))
+		publish(instance, 0, ALLOT_QUEUED, pool->mode_by_rule);
 }
 
 /* The client has taken over what is published now: it believes nothing else any more. */
@@ -304,9 +339,33 @@ lowers(const InstanceSlot *instance, const Target *target)
 	return target->limit == NO_LIMIT || limit == NO_LIMIT || target->limit <= limit;
 }
 
+/* What is left of each rule's budget: many times more than there can be where it has none. */
+static void
+find_rule_room(int64 room[RULES_MAX])
+{
+	for (int i = 0; i < RULES_MAX; i++)
+		room[i] = PG_INT64_MAX / 2;
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		const PoolSlot *pool = &registry->pools[i];
+
+		if (registry->pool_hashes[i] != 0 && pool->rule >= 0 && pool->ceiling >= 0)
+			room[pool->rule] = pool->ceiling;
+	}
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+		const PoolSlot *pool = &registry->pools[instance->pool];
+
+		if (registry->instance_hashes[i] != 0 && pool->rule >= 0)
+			room[pool->rule] -= rule_part(instance, pool);
+	}
+}
+
 void
 grant_publish(const Target *targets, int ntargets, int capacity)
 {
+	static int64 rule_room[RULES_MAX];
 	int64 room;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
@@ -314,19 +373,29 @@ grant_publish(const Target *targets, int ntargets, int capacity)
 	{
 		InstanceSlot *instance = target_of(&targets[i]);
 
-		if (instance != NULL && lowers(instance, &targets[i]))
+		if (instance == NULL)
+			continue;
+		instance->would_limit = targets[i].would;
+		if (lowers(instance, &targets[i]))
 			publish(instance, targets[i].limit, targets[i].state, targets[i].by_rule);
 	}
 
 	/* sessions may have come since the targets were worked out: sum again, under the lock */
 	room = capacity - total_occupancy();
+	find_rule_room(rule_room);
 	for (int i = 0; i < ntargets; i++)
 	{
 		InstanceSlot *instance = target_of(&targets[i]);
+		int rule;
+		int raised;
 
 		if (instance == NULL || lowers(instance, &targets[i]))
 			continue;
-		room -= raise_within(instance, &targets[i], room);
+		rule = registry->pools[instance->pool].rule;
+		raised = raise_within(instance, &targets[i], rule < 0 ? room : Min(room, rule_room[rule]));
+		room -= raised;
+		if (rule >= 0)
+			rule_room[rule] -= raised;
 	}
 	LWLockRelease(registry->lock);
 }

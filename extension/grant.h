@@ -12,7 +12,8 @@
  * The invariant (PROTOCOL.md, section 6)
  *	occupancy(i) = max(held, granted), granted being the largest limit that i may still believe.
  *	grant_publish raises nothing unless the sum of occupancies then fits in
- *	capacity.  Attaching can exceed capacity by the sessions that were being opened when it fell,
+ *	capacity, and those under the instance's rule, with the sessions there that do not follow, in the rule's
+ *	budget.  Attaching can exceed capacity by the sessions that were being opened when it fell,
  *	and by the first sessions of newcomers; headroom is for these.
  *
  * Locks
@@ -42,7 +43,7 @@ extern Publication grant_told(const InstanceSlot *instance);
 
 /*---- one instance ----*/
 
-/* True if its limit is set by shares: it follows, in a pool whose mode is share. */
+/* True if its limit is set by shares: it follows, in a pool whose mode is share or more. */
 extern bool grant_applies(const InstanceSlot *instance, const PoolSlot *pool);
 
 /* The largest limit that it may still believe. */
@@ -56,6 +57,9 @@ extern void grant_first(InstanceSlot *instance, const PoolSlot *pool);
 
 /* Its pool may have been paused, or resumed. */
 extern void grant_tell_pause(InstanceSlot *instance);
+
+/* One that was refused its first session: unless it was told something before, it is queued. */
+extern void grant_wish(InstanceSlot *instance, const PoolSlot *pool);
 
 /* It has been heard of: its lease begins anew. */
 extern void grant_renew_lease(InstanceSlot *instance, int64 now);
@@ -87,6 +91,7 @@ typedef struct Target
 	int limit;
 	AllotState state;
 	bool by_rule;
+	int would; /* InstanceSlot.would_limit */
 } Target;
 
 /*

@@ -131,6 +131,10 @@ CREATE FUNCTION pgpool_monitor.limits(
 	OUT held integer,
 	OUT allotted integer,
 	OUT occupied integer,
+	OUT would_allot integer,
+	OUT would_close integer,
+	OUT would_refuse bigint,
+	OUT refused bigint,
 	OUT reason text,
 	OUT role text,
 	OUT database text)
@@ -280,7 +284,14 @@ CREATE FUNCTION pgpool_monitor.info(
 	OUT reports_ignored bigint,
 	OUT reports_rejected bigint,
 	OUT rules text,
-	OUT rules_error text)
+	OUT rules_error text,
+	OUT rules_file text,
+	OUT rules_file_error text,
+	OUT rule_count integer,
+	OUT enforced_refusals bigint,
+	OUT exempt_sessions bigint,
+	OUT grace_waits bigint,
+	OUT grace_admits bigint)
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgpool_monitor_info'
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
@@ -459,13 +470,17 @@ COMMENT ON COLUMN pgpool_monitor.limits.rule IS 'the rule that matches it, as wr
 COMMENT ON COLUMN pgpool_monitor.limits.mode IS 'mode in force for it';
 COMMENT ON COLUMN pgpool_monitor.limits.weight IS 'its rule''s weight';
 COMMENT ON COLUMN pgpool_monitor.limits.floor IS 'connections that its rule keeps for it';
-COMMENT ON COLUMN pgpool_monitor.limits.ceiling IS 'connections that its rule allows at most; NULL: no ceiling; for (server), the capacity';
+COMMENT ON COLUMN pgpool_monitor.limits.ceiling IS 'connections that its rule, or the CONNECTION LIMIT of its role or database, allows at most (each to all pools under it together), the least of these; limits are as of its newest session; NULL: no ceiling; for (server), the capacity';
 COMMENT ON COLUMN pgpool_monitor.limits.instances IS 'instances';
 COMMENT ON COLUMN pgpool_monitor.limits.queued IS 'instances that wait for their first connection';
 COMMENT ON COLUMN pgpool_monitor.limits.demand IS 'in use and waiting, the most of the last two reports of each instance; NULL if none reports';
 COMMENT ON COLUMN pgpool_monitor.limits.held IS 'sessions held now, knocks not included';
 COMMENT ON COLUMN pgpool_monitor.limits.allotted IS 'connections that its instances may hold together; NULL if none has a limit';
 COMMENT ON COLUMN pgpool_monitor.limits.occupied IS 'the larger of held and of what each instance may still believe that it may hold, summed; NULL if it is not shared with';
+COMMENT ON COLUMN pgpool_monitor.limits.would_allot IS 'connections that its instances would be allotted together now, had nothing to be given back first; NULL if the mode is off or observe, or if none of them follows';
+COMMENT ON COLUMN pgpool_monitor.limits.would_close IS 'sessions that its instances hold above that; NULL as would_allot';
+COMMENT ON COLUMN pgpool_monitor.limits.would_refuse IS 'sessions admitted in mode advise or share that mode enforce would have refused, since the pool was first seen; NULL if the mode is off or observe';
+COMMENT ON COLUMN pgpool_monitor.limits.refused IS 'sessions refused in mode enforce, since the pool was first seen; NULL for (server)';
 COMMENT ON COLUMN pgpool_monitor.limits.reason IS 'why it has what it has';
 COMMENT ON COLUMN pgpool_monitor.limits.role IS 'login role';
 COMMENT ON COLUMN pgpool_monitor.limits.database IS 'database';
@@ -575,3 +590,10 @@ COMMENT ON COLUMN pgpool_monitor.info.reports_ignored IS 'reports that were not 
 COMMENT ON COLUMN pgpool_monitor.info.reports_rejected IS 'reports that could not be read';
 COMMENT ON COLUMN pgpool_monitor.info.rules IS 'pgpool_monitor.rules as it is in force';
 COMMENT ON COLUMN pgpool_monitor.info.rules_error IS 'what is wrong with the rules that the last reload found and did not take; NULL: nothing';
+COMMENT ON COLUMN pgpool_monitor.info.rules_file IS 'pgpool_monitor.rules_file; NULL: none';
+COMMENT ON COLUMN pgpool_monitor.info.rules_file_error IS 'what was wrong with that file when it was last read, so that the rules from before stay in force: file, line, what; NULL: nothing';
+COMMENT ON COLUMN pgpool_monitor.info.rule_count IS 'rules in force, of pgpool_monitor.rules and of the file together';
+COMMENT ON COLUMN pgpool_monitor.info.enforced_refusals IS 'sessions refused in mode enforce';
+COMMENT ON COLUMN pgpool_monitor.info.exempt_sessions IS 'sessions of superusers, and of roles in pgpool_monitor.always_admit, that were admitted though they were one too many';
+COMMENT ON COLUMN pgpool_monitor.info.grace_waits IS 'sessions that waited for the end of another one before they were admitted or refused';
+COMMENT ON COLUMN pgpool_monitor.info.grace_admits IS 'of these, admitted';

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 #include "grant.h"
@@ -32,6 +33,10 @@ void _PG_init(void);
 
 int pgpm_mode = MODE_OBSERVE;
 char *pgpm_rules = NULL;
+char *pgpm_rules_file = NULL;
+char *pgpm_always_admit = NULL;
+int pgpm_grace = 200;
+int pgpm_grace_waiters = 4;
 int pgpm_headroom = -1;
 int pgpm_report_interval = 10000;
 int pgpm_lease = 30000;
@@ -41,15 +46,22 @@ int pgpm_max_instances = 1024;
 int pgpm_max_pools = 256;
 bool pgpm_save = true;
 
-static const struct config_enum_entry mode_options[] = { { "off", MODE_OFF, false },
-														 { "observe", MODE_OBSERVE, false },
-														 { "share", MODE_SHARE, false },
-														 { NULL, 0, false } };
+static const struct config_enum_entry mode_options[] = {
+	{ "off", MODE_OFF, false },			{ "observe", MODE_OBSERVE, false },
+	{ "advise", MODE_ADVISE, false },	{ "share", MODE_SHARE, false },
+	{ "enforce", MODE_ENFORCE, false }, { NULL, 0, false }
+};
 
 const char *
 pgpm_mode_name(int mode)
 {
 	return mode_options[mode].name;
+}
+
+int
+pgpm_base_connections(void)
+{
+	return MaxConnections - compat_reserved_connections();
 }
 
 int
@@ -110,13 +122,30 @@ check_rules(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* Names are looked up when somebody comes: a role may be made later. */
+static bool
+check_always_admit(char **newval, void **extra, GucSource source)
+{
+	char *copy = pstrdup(*newval);
+	List *names = NIL;
+	bool valid = SplitIdentifierString(copy, ',', &names);
+
+	list_free(names);
+	pfree(copy);
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid.");
+	return valid;
+}
+
 static void
 define_sharing_settings(void)
 {
 	DefineCustomEnumVariable(
 		"pgpool_monitor.mode", "Selects what the server does about connection pools.",
-		"\"off\" does nothing, \"observe\" only watches, \"share\" tells each pool that asks how "
-		"many connections it may hold.",
+		"\"off\" does nothing, \"observe\" only watches, \"advise\" shows what \"share\" would do, "
+		"\"share\" tells each pool that asks how many connections it may hold, and \"enforce\" "
+		"also "
+		"refuses connections beyond that.",
 		&pgpm_mode, MODE_OBSERVE, mode_options, PGC_SIGHUP, 0, NULL, assign_mode, NULL);
 	DefineCustomStringVariable("pgpool_monitor.rules",
 							   "Sets which pool may hold how many connections.",
@@ -128,6 +157,29 @@ define_sharing_settings(void)
 							"They are for sessions that come unannounced. -1 means a twentieth of "
 							"max_connections, and at least two.",
 							&pgpm_headroom, -1, -1, MAX_BACKENDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"pgpool_monitor.rules_file", "Sets the file that has further rules, one on a line.",
+		"They come after those of pgpool_monitor.rules. It is read at start and at reload.",
+		&pgpm_rules_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+static void
+define_enforcement_settings(void)
+{
+	DefineCustomStringVariable(
+		"pgpool_monitor.always_admit", "Lists login roles that are never refused a connection.",
+		"Superusers never are. The connections of both are counted all the same.",
+		&pgpm_always_admit, "", PGC_SIGHUP, GUC_LIST_INPUT, check_always_admit, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgpool_monitor.grace",
+		"Sets how long a connection waits for another one's end before "
+		"it is refused.",
+		"A client that has just closed a connection may be faster than the server.", &pgpm_grace,
+		200, 0, 10000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pgpool_monitor.grace_waiters",
+							"Sets how many connections may wait in this way at a time.",
+							"Each takes one of max_connections meanwhile.", &pgpm_grace_waiters, 4,
+							0, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -175,6 +227,7 @@ _PG_init(void)
 		return;
 
 	define_sharing_settings();
+	define_enforcement_settings();
 	define_timing_settings();
 	define_size_settings();
 	history_define_settings();

@@ -17,13 +17,19 @@ typedef enum PgpmMode
 {
 	MODE_OFF,
 	MODE_OBSERVE,
-	MODE_SHARE
+	MODE_ADVISE, /* works out shares, and tells nobody */
+	MODE_SHARE,
+	MODE_ENFORCE
 } PgpmMode;
 
 /*---- settings (pgpool_monitor.c), of which README.md has the table ----*/
 
 extern int pgpm_mode; /* a PgpmMode; the one in force is Registry.mode */
 extern char *pgpm_rules;
+extern char *pgpm_rules_file; /* empty: none */
+extern char *pgpm_always_admit;
+extern int pgpm_grace; /* ms */
+extern int pgpm_grace_waiters;
 extern int pgpm_headroom;		 /* connections, -1: by max_connections */
 extern int pgpm_report_interval; /* ms */
 extern int pgpm_lease;			 /* ms */
@@ -38,6 +44,9 @@ extern char *pgpm_pool;
 extern char *pgpm_instance;
 
 extern const char *pgpm_mode_name(int mode);
+
+/* Connections that ordinary users may have. */
+extern int pgpm_base_connections(void);
 
 /* Connections that are never given to pools: as set, or by max_connections. */
 extern int pgpm_headroom_connections(void);
@@ -75,6 +84,14 @@ extern void listen_install_hooks(void);
 /*---- worker.c ----*/
 
 extern void worker_register(void);
+
+/*---- rule_set.c ----*/
+
+/*
+ * Put the rules of string and file in force, as far as they can be read.  By the
+ * postmaster when shared memory is made, then by the worker.  Raises nothing.
+ */
+extern void rule_set_load(void);
 
 /*---- share.c ----*/
 

@@ -20,10 +20,12 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "enforce.h"
 #include "grant.h"
 #include "past.h"
 #include "pause.h"
 #include "registry.h"
+#include "rule_set.h"
 
 #define WINDOW_LENGTH \
 	INT64CONST(60000000) /* microseconds; percentiles are of one to two of these */
@@ -96,6 +98,11 @@ init_atomics(Registry *r)
 	pg_atomic_init_u64(&r->reports_rejected, 0);
 	pg_atomic_init_u64(&r->attach_refused, 0);
 	pg_atomic_init_flag(&r->refusal_logged);
+	ConditionVariableInit(&r->session_ended);
+	pg_atomic_init_u64(&r->refused, 0);
+	pg_atomic_init_u64(&r->exempt, 0);
+	pg_atomic_init_u64(&r->grace_waits, 0);
+	pg_atomic_init_u64(&r->grace_admits, 0);
 	for (int i = 0; i < pgpm_max_instances; i++)
 		pg_atomic_init_u64(&r->instances[i].publication, 0);
 }
@@ -124,6 +131,8 @@ registry_startup(void)
 	}
 	LWLockRelease(AddinShmemInitLock);
 	registry = r;
+	if (!found)
+		rule_set_load();
 	if (IsUnderPostmaster)
 		return;
 	on_shmem_exit(saved_write_at_exit, (Datum) 0);
@@ -294,11 +303,7 @@ begin_pool(int i, const Identity *who)
 	strlcpy(pool->name, who->pool, NAME_LEN);
 	strlcpy(pool->role_name, who->role_name, NAMEDATALEN);
 	strlcpy(pool->database_name, who->database_name, NAMEDATALEN);
-	/* until the worker has looked at it */
-	pool->rule = -1;
-	pool->mode = (PgpmMode) pg_atomic_read_u32(&registry->mode);
-	pool->weight = 1;
-	pool->ceiling = -1;
+	rule_set_match(pool);
 	registry->npools++;
 	pause_meet_pool(i);
 }
@@ -360,6 +365,7 @@ init_instance(InstanceSlot *instance, const Identity *who, int pool, int64 now)
 	instance->joined_at = GetCurrentTimestamp();
 	instance->last_seen = now;
 	instance->window_start = now;
+	instance->would_limit = NO_LIMIT;
 }
 
 static int
@@ -413,18 +419,44 @@ enter_session(int session, int i, const Identity *who, int64 now)
 	if (who->knock)
 		instance->knocks++;
 	else
+	{
 		instance->held++;
+		registry->pools[instance->pool].held++;
+	}
 	instance->last_seen = now;
 	grant_renew_lease(instance, now);
 }
 
+/*
+ * One that follows stays, even if it holds nothing: so that the worker sees that it wants
+ * something.
+ */
+static void
+turn_away(int i, int64 now)
+{
+	InstanceSlot *instance = &registry->instances[i];
+
+	if (instance->held > 0 || instance->knocks > 0)
+		return;
+	if (!instance->follows)
+	{
+		if (!instance->reports)
+			drop_instance(i);
+		return;
+	}
+	instance->last_seen = now;
+	grant_renew_lease(instance, now);
+	grant_wish(instance, &registry->pools[instance->pool]);
+}
+
 int
-registry_attach(const Identity *who, int session)
+registry_attach(const Identity *who, int session, Refusal *refusal)
 {
 	int64 now = pgpm_now();
 	int pool;
 	int i = -1;
 
+	refusal->reason = REFUSED_NOT;
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	pool = find_or_add_pool(who);
 	if (pool >= 0)
@@ -435,13 +467,24 @@ registry_attach(const Identity *who, int session)
 	}
 	if (i >= 0)
 	{
+		registry->pools[pool].role_limit = who->role_limit;
+		registry->pools[pool].database_limit = who->database_limit;
+	}
+	if (i >= 0 &&
+		!enforce_admits(who, &registry->pools[pool], &registry->instances[i], now, refusal))
+	{
+		turn_away(i, now);
+		i = -1;
+	}
+	if (i >= 0)
+	{
 		enter_session(session, i, who, now);
 		if (registry->instances[i].held + registry->instances[i].knocks == 1)
 			grant_first(&registry->instances[i], &registry->pools[pool]);
 	}
 	LWLockRelease(registry->lock);
 
-	if (i < 0)
+	if (i < 0 && refusal->reason == REFUSED_NOT)
 		pg_atomic_fetch_add_u64(&registry->attach_refused, 1);
 	return i;
 }
@@ -457,7 +500,10 @@ registry_detach(int session)
 	if (slot->kind == SESSION_KNOCK)
 		instance->knocks--;
 	else
+	{
 		instance->held--;
+		registry->pools[instance->pool].held--;
+	}
 	instance->last_seen = pgpm_now();
 	if (instance->held == 0 && instance->knocks == 0 &&
 		(instance->bye || !(instance->follows || instance->reports)))

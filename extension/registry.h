@@ -29,8 +29,8 @@
  *	publication one after the other: the text can mix two states.  A later generation or publication
  *	follows in any case, with a higher epoch, and is delivered with the session's next command.
  *	Counters of ignored and rejected reports are bumped without the lock.
- *	A newcomer whose rule names a mode is told what the global mode says until the worker's next
- *	round, which its coming sets off.  A mode that goes down and up again between two rounds
+ *	After a change of rules, pools are under the old ones until the worker's next round, and a new pool
+ *	is not counted together with those.  A mode that goes down and up again between two rounds
  *	is not seen by the worker; it then overlooks what clients opened in that moment.
  *
  *-------------------------------------------------------------------------
@@ -40,6 +40,7 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "utils/backend_status.h"
@@ -49,9 +50,8 @@
 #include "report.h"
 #include "rules.h"
 
-#define NAME_LEN 64		 /* pool names and ids, terminator included; frozen by PROTOCOL.md */
-#define RULE_TEXT_LEN 96 /* of a rule, as views show it */
-#define DEMAND_WINDOW 2	 /* reports whose largest demand counts */
+#define NAME_LEN 64		/* pool names and ids, terminator included; frozen by PROTOCOL.md */
+#define DEMAND_WINDOW 2 /* reports whose largest demand counts */
 
 #define NO_LIMIT (-1)
 
@@ -87,8 +87,17 @@ typedef struct PoolSlot
 	char database_name[NAMEDATALEN];
 
 	int ninstances; /* 0: slot is free, or the pool is only remembered, see past.h */
+	int held;		/* sessions of its instances, knocks excepted */
 
-	/* written by the worker */
+	/* CONNECTION LIMITs, as of the newest session's start; -1: none, or the role is a superuser */
+	int role_limit;
+	int database_limit;
+
+	/* sessions, since the slot was taken; see enforce.h */
+	int64 would_refuse;
+	int64 refused;
+
+	/* by rule_set.c: when the slot is taken, then by the worker */
 	uint32 rules_version; /* of the set that the following was matched with; 0: none yet */
 	int rule;			  /* index in that set; -1: none matches */
 	PgpmMode mode;		  /* in force for this pool */
@@ -137,6 +146,7 @@ typedef struct InstanceSlot
 	int64 lease_from;  /* pgpm_now() of the last attach or report */
 	int64 lease_until; /* the same and the longest lease that was told since */
 	bool bye;		   /* opens nothing any more */
+	int would_limit; /* by the worker: what it would get if all were told now; NO_LIMIT: nothing */
 
 	/* last report; zeros until there is one */
 	bool reported;
@@ -204,15 +214,27 @@ typedef struct Registry
 	pg_atomic_uint64 attach_refused; /* sessions that found a table full */
 	pg_atomic_flag refusal_logged;	 /* the log has been told of the first */
 
+	/* enforcement (enforce.c); the counts are written under the lock */
+	ConditionVariable session_ended;
+	int grace_waiting;			   /* sessions that wait for that now */
+	pg_atomic_uint64 refused;	   /* sessions */
+	pg_atomic_uint64 exempt;	   /* sessions that were over a limit and must not be refused */
+	pg_atomic_uint64 grace_waits;  /* sessions that waited ... */
+	pg_atomic_uint64 grace_admits; /* ... and were admitted then */
+
 	/* the rest under the lock */
 	uint64 last_epoch; /* of all instances, so that a slot used again does not fall behind */
 	uint64 last_joined;
 	int ninstances;
 	int npools; /* that have instances */
 
-	uint32 rules_version; /* of the newest set; the worker's alone */
-	int worker_pid;		  /* 0: none */
-	Latch *worker_latch;  /* stays valid, for it lives in a PGPROC */
+	/* written by the worker (first by the postmaster, when nobody else is there), so that it reads them without the lock */
+	uint32 rules_version;		/* of `rules`; 0: none were loaded yet */
+	RuleSet rules;				/* in force: of the string, then of the file */
+	char rules_file_error[512]; /* of the last reading; empty: none */
+
+	int worker_pid;		 /* 0: none */
+	Latch *worker_latch; /* stays valid, for it lives in a PGPROC */
 	RoundFigures round;
 	char rules_error[256]; /* of the last reload; empty: none */
 
@@ -234,6 +256,33 @@ extern void registry_install_hooks(void);
 
 /*---- one backend's side (session.c) ----*/
 
+/* What becomes of a session that is one too many (enforce.c). */
+typedef enum Admission
+{
+	ADMIT_WITHIN_LIMITS, /* refused, if the pool's mode is enforce */
+	ADMIT_EXEMPT,		 /* a superuser, or in always_admit */
+	ADMIT_PRESENT		 /* was there before the mode was turned up */
+} Admission;
+
+typedef enum RefusalReason
+{
+	REFUSED_NOT,
+	REFUSED_BY_INSTANCE, /* the instance holds what it may */
+	REFUSED_BY_RULE,	 /* the pools of its rule hold together what they may */
+	REFUSED_KNOCK		 /* the instance is knocking already */
+} RefusalReason;
+
+typedef struct Refusal
+{
+	RefusalReason reason;
+	int limit; /* of the instance, or of the rule */
+	int held;  /* by the instance, or by all pools of the rule */
+	int pool;
+	uint64 pool_hash;
+	int pool_held;
+	char rule_text[RULE_TEXT_LEN];
+} Refusal;
+
 /* Who a session says it is. */
 typedef struct Identity
 {
@@ -249,13 +298,16 @@ typedef struct Identity
 	char database_name[NAMEDATALEN];
 	char host[NAME_LEN];
 	char application[NAMEDATALEN];
+	int role_limit; /* CONNECTION LIMIT; -1: none that holds for the role */
+	int database_limit;
+	Admission admission;
 } Identity;
 
 /*
- * Enter this backend's session in slot `session`.  The instance's index, or -1: a
- * table is full.  Raises nothing.
+ * Enter this backend's session in slot `session`.  The instance's index, or -1: it is refused and
+ * *refusal says why, or refusal->reason is REFUSED_NOT and a table is full.  Raises nothing.
  */
-extern int registry_attach(const Identity *who, int session);
+extern int registry_attach(const Identity *who, int session, Refusal *refusal);
 extern void registry_detach(int session);
 
 /* What names are found by; 0 is none's. */
@@ -267,6 +319,11 @@ extern bool registry_apply_report(int instance, const Report *report);
 
 /* Have the worker look now instead of at its next round. */
 extern void registry_wake_worker(void);
+
+/*---- about pools ----*/
+
+/* The mode in force: global "off" beats a rule's.  A global mode that is turned down needs no worker. */
+extern PgpmMode pool_mode(const PoolSlot *pool);
 
 /*---- about instances, as they are or copied ----*/
 

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rules.c
- *	  What the DBA grants to whom: reading pgpool_monitor.rules, and matching.
+ *	  What the DBA grants to whom: reading pgpool_monitor.rules and the text of
+ *	  pgpool_monitor.rules_file, and matching.
  *
  * A descent by hand, one function for each line of the grammar in rules.h.
  * Each returns false after fail() has noted what is wrong and where, and the
@@ -33,6 +34,7 @@ typedef struct Parser
 	const char *text;
 	const char *at;		   /* next byte to read */
 	const char *token_end; /* end of the last token: where a rule ends */
+	bool is_file;		   /* a newline ends a rule, and '#' begins a comment */
 	RulesError *error;
 } Parser;
 
@@ -52,9 +54,8 @@ static const struct
 	const char *name;
 	RuleMode mode;
 } modes[] = {
-	{ "off", RULE_MODE_OFF },
-	{ "observe", RULE_MODE_OBSERVE },
-	{ "share", RULE_MODE_SHARE },
+	{ "off", RULE_MODE_OFF },	  { "observe", RULE_MODE_OBSERVE }, { "advise", RULE_MODE_ADVISE },
+	{ "share", RULE_MODE_SHARE }, { "enforce", RULE_MODE_ENFORCE },
 };
 
 #define MODES ((int) (sizeof(modes) / sizeof(modes[0])))
@@ -65,6 +66,12 @@ fail(Parser *p, const char *at, const char *format, ...)
 	va_list args;
 
 	p->error->offset = (int) (at - p->text);
+	p->error->line = p->error->column = 1;
+	for (const char *c = p->text; c < at; c++)
+	{
+		p->error->column = *c == '\n' ? 1 : p->error->column + 1;
+		p->error->line += *c == '\n';
+	}
 	va_start(args, format);
 	vsnprintf(p->error->message, sizeof(p->error->message), format, args);
 	va_end(args);
@@ -80,16 +87,19 @@ is_blank(char c)
 
 /* What may stand in a name only between quotes. */
 static bool
-is_special(char c)
+is_special(const Parser *p, char c)
 {
-	return c == '\0' || is_blank(c) || strchr(",=@/:\"%", c) != NULL;
+	return c == '\0' || is_blank(c) || strchr(",=@/:\"%", c) != NULL || (c == '#' && p->is_file);
 }
 
+/* In a file the end of the line is left: it is a token. */
 static void
 skip_blanks(Parser *p)
 {
-	while (is_blank(*p->at))
+	while (is_blank(*p->at) && !(p->is_file && *p->at == '\n'))
 		p->at++;
+	if (p->is_file && *p->at == '#')
+		p->at += strcspn(p->at, "\n");
 }
 
 /* Accept one byte as a token, and the blanks after it. */
@@ -141,7 +151,7 @@ take_quoted(Parser *p, Pattern *pattern)
 {
 	const char *quote = p->at++;
 
-	while (*p->at != '\0')
+	while (*p->at != '\0' && !(p->is_file && *p->at == '\n'))
 	{
 		char c = *p->at++;
 
@@ -163,7 +173,7 @@ take_pattern(Parser *p, char bytes[RULE_PATTERN_LEN], const char *what)
 	const char *begin = p->at;
 	Pattern pattern = { bytes, 0, false };
 
-	while (*p->at == '"' || !is_special(*p->at))
+	while (*p->at == '"' || !is_special(p, *p->at))
 	{
 		if (*p->at != '"')
 			add_byte(&pattern, *p->at++, true);
@@ -223,11 +233,11 @@ take_budget(Parser *p, Rule *rule)
 
 /* A bare word: what options and modes are called. */
 static size_t
-word_length(const char *at)
+word_length(const Parser *p)
 {
 	size_t len = 0;
 
-	while (!is_special(at[len]))
+	while (!is_special(p, p->at[len]))
 		len++;
 	return len;
 }
@@ -253,7 +263,7 @@ shown(const char *at, size_t len, char buffer[SHOWN_MAX + 1])
 static bool
 take_mode(Parser *p, Rule *rule)
 {
-	size_t len = word_length(p->at);
+	size_t len = word_length(p);
 	char buffer[SHOWN_MAX + 1];
 
 	for (int i = 0; i < MODES; i++)
@@ -265,7 +275,7 @@ take_mode(Parser *p, Rule *rule)
 		end_token(p);
 		return true;
 	}
-	return fail(p, p->at, "unknown mode \"%s\"; known are off, observe and share",
+	return fail(p, p->at, "unknown mode \"%s\"; known are off, observe, advise, share and enforce",
 				shown(p->at, len, buffer));
 }
 
@@ -309,7 +319,7 @@ static bool
 take_option(Parser *p, Rule *rule, unsigned int *seen)
 {
 	const char *begin = p->at;
-	size_t len = word_length(begin);
+	size_t len = word_length(p);
 	Option option = find_option(begin, len);
 	char buffer[SHOWN_MAX + 1];
 
@@ -374,24 +384,65 @@ take_rule(Parser *p, Rule *rule)
 	return true;
 }
 
+/* Append the rule that begins here. */
+static bool
+add_rule(Parser *p, RuleSet *set)
+{
+	Rule *rule = &set->rules[set->nrules];
+
+	if (set->nrules == RULES_MAX)
+		return fail(p, p->at, "more than %d rules", RULES_MAX);
+	if (!take_rule(p, rule))
+		return false;
+	rule->from_file = p->is_file;
+	/* written into memory that is all zeros */
+	memcpy(rule->text, p->text + rule->offset,
+		   (size_t) (rule->length < RULE_TEXT_LEN ? rule->length : RULE_TEXT_LEN - 1));
+	set->nrules++;
+	return true;
+}
+
 bool
 rules_parse(const char *text, RuleSet *set, RulesError *error)
 {
-	Parser p = { text, text, text, error };
+	Parser p = { text, text, text, false, error };
 
 	set->nrules = 0;
 	skip_blanks(&p);
 	while (*p.at != '\0')
 	{
-		if (set->nrules == RULES_MAX)
-			return fail(&p, p.at, "more than %d rules", RULES_MAX);
-		if (!take_rule(&p, &set->rules[set->nrules]))
+		if (!add_rule(&p, set))
 			return false;
-		set->nrules++;
 		if (!take(&p, ',') && *p.at != '\0')
 			return fail(&p, p.at, "expected \",\" or \":\" after a rule");
 	}
 	return true;
+}
+
+static bool
+parse_lines(Parser *p, RuleSet *set)
+{
+	skip_blanks(p);
+	while (*p->at != '\0')
+	{
+		if (*p->at != '\n' && !add_rule(p, set))
+			return false;
+		if (!take(p, '\n') && *p->at != '\0')
+			return fail(p, p->at, "expected \":\" or the end of the line after a rule");
+	}
+	return true;
+}
+
+bool
+rules_parse_file(const char *text, RuleSet *set, RulesError *error)
+{
+	Parser p = { text, text, text, true, error };
+	int before = set->nrules;
+
+	if (parse_lines(&p, set))
+		return true;
+	set->nrules = before;
+	return false;
 }
 
 /*

@@ -46,6 +46,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "enforce.h"
 #include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
@@ -272,10 +273,12 @@ deliver_allotment(void)
 static void
 detach(int code, Datum arg)
 {
+	enforce_stop_waiting();
 	if (attachment != ATTACHED)
 		return;
 	attachment = STRANGER;
 	registry_detach(my_session);
+	enforce_session_ended();
 	registry_wake_worker();
 }
 
@@ -293,18 +296,21 @@ complain_of_full_table(void)
 							  pgpm_max_instances, pgpm_max_pools)));
 }
 
+/* At startup a session that is one too many can be refused; later it is somebody's, and stays. */
 static void
-attach(void)
+attach(bool at_startup)
 {
 	Identity who;
 
 	identify(&who);
+	who.admission = at_startup ? ADMIT_WITHIN_LIMITS : ADMIT_PRESENT;
+	enforce_look_up(&who);
 
 	/* registering can fail, while there is nothing to undo yet */
 	on_shmem_exit(detach, (Datum) 0);
 
 	my_session = compat_my_slot();
-	my_instance = registry_attach(&who, my_session);
+	my_instance = enforce_attach(&who, my_session);
 	if (my_instance < 0)
 	{
 		attachment = REFUSED;
@@ -350,7 +356,9 @@ adopt_from_leader(void)
 static void
 before_commit(void)
 {
-	if (attachment == UNDECIDED)
+	bool at_startup = attachment == UNDECIDED;
+
+	if (at_startup)
 	{
 		if (IsParallelWorker())
 			adopt_from_leader();
@@ -358,7 +366,7 @@ before_commit(void)
 			attachment = may_attach() ? WAITING : STRANGER;
 	}
 	if (attachment == WAITING && pg_atomic_read_u32(&registry->mode) != MODE_OFF)
-		attach();
+		attach(at_startup);
 }
 
 /*---- reports ----*/

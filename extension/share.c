@@ -4,10 +4,11 @@
  *	  One round of the worker: who is there, what may be given, who gets it.
  *
  *	1. Silent instances lose what they do not use, dead ones their slots.
- *	2. Pools that are new, or were matched with older rules, get their rule.
+ *	2. Pools that were matched with older rules get their rule.
  *	3. All instances are copied; connections that follow nothing are counted;
  *	   capacity is what is left.
- *	4. allot() says what would be fair.
+ *	4. allot() says what would be fair: once with the pools that are only advised, to show it, and once
+ *	   without.  Before either, what each CONNECTION LIMIT leaves is divided in the same way.
  *	5. What of that is worth a move is published, as far as the invariant in
  *	   grant.h allows.
  *
@@ -34,6 +35,7 @@
 #include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
+#include "rule_set.h"
 #include "rules.h"
 
 #define KNOCK_GRACE INT64CONST(10000000) /* microseconds that a knock is taken for one */
@@ -47,6 +49,7 @@ typedef struct Member
 	int pool;
 	bool follows;
 	bool shares;  /* follows, and its pool is shared with */
+	bool advised; /* follows, and its pool's mode is advise */
 	bool expired; /* silent for longer than its lease */
 	bool vanished;
 	bool bye;
@@ -55,16 +58,21 @@ typedef struct Member
 	int limit; /* published */
 	int demand;
 	int ceiling; /* -1: not known */
+	int bound; /* of what CONNECTION LIMITs leave, its part; -1: no such limit, 0: nothing is left */
 	uint64 joined;
 	int fair; /* allot's word */
 	bool queued;
 } Member;
 
-/*---- private to the worker, for its whole life ----*/
+/* CONNECTION LIMIT of a role or of a database. */
+typedef struct ConnectionLimit
+{
+	bool by_role;
+	Oid oid;
+	int connections;
+} ConnectionLimit;
 
-static RuleSet rules;
-static char *rules_text = NULL; /* that `rules` was made from */
-static uint32 rules_version = 0;
+/*---- private to the worker, for its whole life ----*/
 
 static PoolSlot *pools;		/* [max_pools], copies */
 static uint64 *pool_hashes; /* of the same moment; 0: it has no instance */
@@ -73,6 +81,7 @@ static int nmembers;
 static int *member_of;		  /* [max_instances]: slot -> member, -1: none */
 static SessionSlot *sessions; /* [MaxBackends], copies */
 static int *strangers;		  /* [MaxBackends]: pid seen unattached in the last round */
+static bool *outsiders;		  /* [MaxBackends]: counted as outside in this one */
 
 static AllotRule *allot_rules;
 static AllotPool *allot_pools;
@@ -80,6 +89,7 @@ static AllotInstance *allot_instances;
 static void *scratch;
 static Target *targets;
 
+static bool exceeds_limits = false; /* more is published than some CONNECTION LIMIT leaves */
 static int outside_smoothed = 0;
 static int64 smoothed_at = 0;
 static bool acquainted = false; /* strangers[] is of the last round */
@@ -95,6 +105,7 @@ share_init(void)
 	member_of = palloc0_array(int, pgpm_max_instances);
 	sessions = palloc0_array(SessionSlot, MaxBackends);
 	strangers = palloc0_array(int, MaxBackends);
+	outsiders = palloc0_array(bool, MaxBackends);
 	allot_rules = palloc0_array(AllotRule, RULES_MAX + 1);
 	allot_pools = palloc0_array(AllotPool, pgpm_max_pools);
 	allot_instances = palloc0_array(AllotInstance, pgpm_max_instances);
@@ -104,64 +115,6 @@ share_init(void)
 }
 
 /*---- rules ----*/
-
-static int
-base_connections(void)
-{
-	return MaxConnections - compat_reserved_connections();
-}
-
-/* The setting was checked when it was set, so that this cannot fail. */
-static void
-read_rules(void)
-{
-	RulesError error;
-
-	if (rules_text != NULL && strcmp(rules_text, pgpm_rules) == 0)
-		return;
-	if (rules_text != NULL)
-		pfree(rules_text);
-	rules_text = MemoryContextStrdup(TopMemoryContext, pgpm_rules);
-	if (!rules_parse(rules_text, &rules, &error))
-		rules.nrules = 0;
-	/* in shared memory, for an earlier worker may have matched the pools with rules of its time */
-	rules_version = ++registry->rules_version;
-}
-
-static void
-match_rule(PoolSlot *pool)
-{
-	const Rule *rule;
-
-	pool->rules_version = rules_version;
-	pool->rule = rules_match(&rules, pool->name, pool->role_name, pool->database_name);
-	pool->weight = 1;
-	pool->floor = 0;
-	pool->ceiling = -1;
-	pool->rule_text[0] = '\0';
-	if (pool->rule < 0)
-		return;
-	rule = &rules.rules[pool->rule];
-	pool->weight = rule->weight;
-	pool->floor = rule->floor;
-	pool->ceiling = rule_budget(rule, base_connections());
-	strlcpy(pool->rule_text, rules_text + rule->offset, Min(rule->length + 1, RULE_TEXT_LEN));
-}
-
-static void
-set_mode(PoolSlot *pool)
-{
-	RuleMode by_rule = pool->rule < 0 ? RULE_MODE_DEFAULT : rules.rules[pool->rule].mode;
-	PgpmMode global = (PgpmMode) pg_atomic_read_u32(&registry->mode);
-
-	pool->mode_by_rule = by_rule != RULE_MODE_DEFAULT;
-	if (!pool->mode_by_rule || global == MODE_OFF)
-		pool->mode = global;
-	else
-		pool->mode = by_rule == RULE_MODE_OFF		? MODE_OFF
-					 : by_rule == RULE_MODE_OBSERVE ? MODE_OBSERVE
-													: MODE_SHARE;
-}
 
 static void
 copy_pools(void)
@@ -183,13 +136,8 @@ write_back_pools(void)
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < pgpm_max_pools; i++)
 	{
-		PoolSlot *shared = &registry->pools[i];
-		int ninstances = shared->ninstances;
-
-		if (pool_hashes[i] == 0 || registry->pool_hashes[i] != pool_hashes[i])
-			continue;
-		*shared = pools[i];
-		shared->ninstances = ninstances;
+		if (pool_hashes[i] != 0 && registry->pool_hashes[i] == pool_hashes[i])
+			rule_set_copy(&registry->pools[i], &pools[i]);
 	}
 	LWLockRelease(registry->lock);
 }
@@ -197,15 +145,14 @@ write_back_pools(void)
 static void
 assign_rules(void)
 {
-	read_rules();
 	copy_pools();
 	for (int i = 0; i < pgpm_max_pools; i++)
 	{
 		if (pool_hashes[i] == 0)
 			continue;
-		if (pools[i].rules_version != rules_version)
-			match_rule(&pools[i]);
-		set_mode(&pools[i]);
+		if (pools[i].rules_version != registry->rules_version)
+			rule_set_match(&pools[i]);
+		rule_set_mode(&pools[i]);
 	}
 	write_back_pools();
 }
@@ -239,6 +186,7 @@ copy_instance(int slot, int64 now)
 	member->pool = instance->pool;
 	member->follows = instance->follows;
 	member->shares = grant_applies(instance, pool);
+	member->advised = instance->follows && pool->mode == MODE_ADVISE;
 	member->expired = now > instance->lease_until;
 	member->vanished = instance_vanished(instance);
 	member->bye = instance->bye;
@@ -248,6 +196,8 @@ copy_instance(int slot, int64 now)
 	member->demand = instance->reported ? instance_demand(instance) : Max(1, instance->held);
 	member->ceiling = known_ceiling(instance);
 	member->joined = instance->joined;
+	member->bound = -1;
+	member->target.would = NO_LIMIT;
 	member->fair = 0;
 	member->queued = false;
 }
@@ -323,11 +273,11 @@ count_outside(int64 now)
 			pid != 0 && sessions[slot].kind != SESSION_FREE && sessions[slot].pid == pid;
 
 		if (attached)
-			outside += !is_paid_for(&sessions[slot], now);
-		else if (pid != 0 && (!acquainted || strangers[slot] == pid))
-			outside++;
-		else if (pid != 0)
-			arriving++;
+			outsiders[slot] = !is_paid_for(&sessions[slot], now);
+		else
+			outsiders[slot] = pid != 0 && (!acquainted || strangers[slot] == pid);
+		outside += outsiders[slot];
+		arriving += pid != 0 && !attached && !outsiders[slot];
 		strangers[slot] = attached ? 0 : pid;
 	}
 	for (int i = 0; i < nmembers; i++)
@@ -362,15 +312,42 @@ takes_part(const Member *member)
 		   !(member->expired && member->held == 0);
 }
 
-/* The most that it makes sense to give. */
+static bool
+is_under(const PoolSlot *pool, const ConnectionLimit *limit)
+{
+	return limit->by_role ? pool->role == limit->oid && pool->role_limit >= 0
+						  : pool->database == limit->oid && pool->database_limit >= 0;
+}
+
+/* Is this pool the first of those under the limit? */
+static bool
+is_first_under(int pool, const ConnectionLimit *limit)
+{
+	for (int i = 0; i < pool; i++)
+		if (pool_hashes[i] != 0 && is_under(&pools[i], limit))
+			return false;
+	return true;
+}
+
+/* The most that it makes sense to give, and CONNECTION LIMITs allow. */
 static int
 member_ceiling(const Member *member)
 {
-	return member->expired ? Max(1, member->held) : member->ceiling;
+	int ceiling = member->expired ? Max(1, member->held) : member->ceiling;
+
+	return member->bound >= 0 && (ceiling < 0 || member->bound < ceiling) ? member->bound : ceiling;
+}
+
+/* Does it take part, and is it under this limit?  For whom limits leave nothing, he is not there. */
+static bool
+is_contender(const Member *member, const ConnectionLimit *limit)
+{
+	return takes_part(member) && member->bound != 0 &&
+		   (limit == NULL || is_under(&pools[member->pool], limit));
 }
 
 static int
-fill_instances(const int *pool_index)
+fill_instances(const int *pool_index, const ConnectionLimit *limit)
 {
 	int n = 0;
 
@@ -378,7 +355,7 @@ fill_instances(const int *pool_index)
 	{
 		AllotInstance *instance = &allot_instances[n];
 
-		if (!takes_part(&members[i]))
+		if (!is_contender(&members[i], limit))
 			continue;
 		memset(instance, 0, sizeof(*instance));
 		instance->pool = pool_index[members[i].pool];
@@ -391,6 +368,16 @@ fill_instances(const int *pool_index)
 	return n;
 }
 
+/* Sessions that follow nothing are in their rule's budget too. */
+static void
+sum_unfollowing(int sums[RULES_MAX + 1])
+{
+	memset(sums, 0, (RULES_MAX + 1) * sizeof(int));
+	for (int i = 0; i < nmembers; i++)
+		if (!members[i].follows && pools[members[i].pool].rule >= 0)
+			sums[pools[members[i].pool].rule] += members[i].held;
+}
+
 /*
  * Pools without a rule of their own share one of weight 1 and no budget.  Keys
  * are those of the rules' text and of the registry's slots: they stay while the things do.
@@ -399,7 +386,9 @@ static void
 fill_tree(int *pool_index, int *nrules, int *npools)
 {
 	int rule_index[RULES_MAX + 1];
+	int unfollowing[RULES_MAX + 1];
 
+	sum_unfollowing(unfollowing);
 	*nrules = *npools = 0;
 	memset(rule_index, -1, sizeof(rule_index));
 	for (int i = 0; i < pgpm_max_pools; i++)
@@ -416,7 +405,8 @@ fill_tree(int *pool_index, int *nrules, int *npools)
 
 			slot->weight = pools[i].weight;
 			slot->floor = pools[i].floor;
-			slot->ceiling = pools[i].ceiling;
+			slot->ceiling =
+				pools[i].ceiling < 0 ? -1 : Max(0, pools[i].ceiling - unfollowing[rule]);
 			slot->key = rule;
 			rule_index[rule] = (*nrules)++;
 		}
@@ -441,10 +431,77 @@ worth_giving(int capacity)
 	{
 		int ceiling = member_ceiling(&members[i]);
 
-		if (takes_part(&members[i]))
+		if (is_contender(&members[i], NULL))
 			needed += Max(1, ceiling < 0 ? members[i].demand : Min(members[i].demand, ceiling));
 	}
 	return (int) Min(capacity, Max(needed, capacity - reserve));
+}
+
+/* Connections that count for the limit, but those of members that take part. */
+static int
+count_others(const ConnectionLimit *limit)
+{
+	int others = 0;
+
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		const PGPROC *proc = outsiders[slot] ? compat_proc(slot) : NULL;
+
+		others += proc != NULL && (limit->by_role ? proc->roleId : proc->databaseId) == limit->oid;
+	}
+	for (int i = 0; i < nmembers; i++)
+		if (members[i].follows && !takes_part(&members[i]) &&
+			is_under(&pools[members[i].pool], limit))
+			others += members[i].held;
+	return others;
+}
+
+/*
+ * Divide what the limit leaves among those under it as if there was nobody else, by the same
+ * rules: nobody may have more than his part, so that together they are within it.
+ */
+static void
+bound_members(const ConnectionLimit *limit, const int *pool_index, int nrules, int npools)
+{
+	int left = limit->connections - count_others(limit);
+	int n = fill_instances(pool_index, limit);
+	int64 sum = 0;
+
+	allot(left, allot_rules, nrules, allot_pools, npools, allot_instances, n, scratch);
+	n = 0;
+	for (int i = 0; i < nmembers; i++)
+	{
+		if (!is_contender(&members[i], limit))
+			continue;
+		sum += Max(0, members[i].limit);
+		members[i].bound = allot_instances[n].queued ? 0 : allot_instances[n].share;
+		n++;
+	}
+	exceeds_limits = exceeds_limits || sum > left;
+}
+
+/* Each role and each database with a CONNECTION LIMIT once, roles first. */
+static void
+apply_connection_limits(const int *pool_index, int nrules, int npools)
+{
+	exceeds_limits = false;
+	for (int i = 0; i < nmembers; i++)
+		members[i].bound = -1;
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < pgpm_max_pools; i++)
+		{
+			ConnectionLimit limit;
+
+			if (pool_hashes[i] == 0)
+				continue;
+			limit.by_role = pass == 0;
+			limit.oid = limit.by_role ? pools[i].role : pools[i].database;
+			limit.connections = limit.by_role ? pools[i].role_limit : pools[i].database_limit;
+			if (limit.connections >= 0 && is_first_under(i, &limit))
+				bound_members(&limit, pool_index, nrules, npools);
+		}
+	}
 }
 
 static void
@@ -456,7 +513,8 @@ find_fair_shares(int capacity)
 	int n;
 
 	fill_tree(pool_index, &nrules, &npools);
-	n = fill_instances(pool_index);
+	apply_connection_limits(pool_index, nrules, npools);
+	n = fill_instances(pool_index, NULL);
 	pfree(pool_index);
 
 	allot(worth_giving(capacity), allot_rules, nrules, allot_pools, npools, allot_instances, n,
@@ -465,12 +523,48 @@ find_fair_shares(int capacity)
 	n = 0;
 	for (int i = 0; i < nmembers; i++)
 	{
-		if (!takes_part(&members[i]))
+		members[i].fair = 0;
+		members[i].queued = takes_part(&members[i]);
+		if (!is_contender(&members[i], NULL))
 			continue;
 		members[i].fair = allot_instances[n].share;
 		members[i].queued = allot_instances[n].queued;
 		n++;
 	}
+}
+
+static void
+remember_advice(void)
+{
+	for (int i = 0; i < nmembers; i++)
+		members[i].target.would = takes_part(&members[i]) ? members[i].fair : NO_LIMIT;
+}
+
+/*
+ * What everybody would have if pools that are only advised had their part as well: their
+ * sessions are no longer taken from capacity, then.  False if there are none.
+ */
+static bool
+find_advice(int capacity)
+{
+	bool advised = false;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		Member *member = &members[i];
+
+		if (!member->advised)
+			continue;
+		advised = member->shares = true;
+		capacity += member->held;
+	}
+	if (!advised)
+		return false;
+	find_fair_shares(capacity);
+	remember_advice();
+	for (int i = 0; i < nmembers; i++)
+		members[i].shares = members[i].shares && !members[i].advised;
+	return true;
 }
 
 /*---- what is worth a move ----*/
@@ -488,8 +582,9 @@ starves(const Member *member)
 static bool
 exceeds_rule(void)
 {
-	int sums[RULES_MAX] = { 0 };
+	int sums[RULES_MAX + 1];
 
+	sum_unfollowing(sums);
 	for (int i = 0; i < nmembers; i++)
 	{
 		const PoolSlot *pool = &pools[members[i].pool];
@@ -516,7 +611,7 @@ must_move(int capacity)
 		if (members[i].shares && members[i].limit != NO_LIMIT)
 			sum += members[i].limit;
 	}
-	return sum > capacity || exceeds_rule();
+	return sum > capacity || exceeds_limits || exceeds_rule();
 }
 
 static void
@@ -603,7 +698,7 @@ record(int outside, int capacity)
 	round->at = GetCurrentTimestamp();
 	round->rounds++;
 	round->outside = outside;
-	round->outside_smoothed = base_connections() - pgpm_headroom_connections() - capacity;
+	round->outside_smoothed = pgpm_base_connections() - pgpm_headroom_connections() - capacity;
 	round->capacity = capacity;
 	round->held = held;
 	round->occupied = (int) Min(occupied, INT_MAX);
@@ -618,6 +713,7 @@ share_round(int64 now)
 	int outside;
 	int unshared;
 	int capacity;
+	bool advised;
 
 	registry_expire(now);
 	assign_rules();
@@ -625,9 +721,12 @@ share_round(int64 now)
 	set_terms();
 	outside = count_outside(now);
 	unshared = count_unshared();
-	capacity =
-		base_connections() - pgpm_headroom_connections() - smooth_outside(outside, now) - unshared;
+	capacity = pgpm_base_connections() - pgpm_headroom_connections() -
+			   smooth_outside(outside, now) - unshared;
 	record(outside + unshared, capacity);
+	advised = find_advice(capacity);
 	find_fair_shares(capacity);
+	if (!advised)
+		remember_advice();
 	publish_targets(capacity);
 }

@@ -20,7 +20,7 @@
 #include "registry.h"
 #include "view.h"
 
-#define INFO_COLS 28
+#define INFO_COLS 35
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_info);
 
@@ -41,6 +41,15 @@ put_round(Row *row, const RoundFigures *round)
 	put(row, Int64GetDatum(round->published));
 }
 
+static void
+put_enforcement(Row *row)
+{
+	put(row, Int64GetDatum(pg_atomic_read_u64(&registry->refused)));
+	put(row, Int64GetDatum(pg_atomic_read_u64(&registry->exempt)));
+	put(row, Int64GetDatum(pg_atomic_read_u64(&registry->grace_waits)));
+	put(row, Int64GetDatum(pg_atomic_read_u64(&registry->grace_admits)));
+}
+
 Datum
 pgpool_monitor_info(PG_FUNCTION_ARGS)
 {
@@ -50,7 +59,9 @@ pgpool_monitor_info(PG_FUNCTION_ARGS)
 	int worker_pid;
 	int npools;
 	int ninstances;
+	int nrules;
 	char rules_error[sizeof(registry->rules_error)];
+	char rules_file_error[sizeof(registry->rules_file_error)];
 
 	view_require_registry();
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
@@ -61,7 +72,9 @@ pgpool_monitor_info(PG_FUNCTION_ARGS)
 	worker_pid = registry->worker_pid;
 	npools = registry->npools;
 	ninstances = registry->ninstances;
+	nrules = registry->rules.nrules;
 	strlcpy(rules_error, registry->rules_error, sizeof(rules_error));
+	strlcpy(rules_file_error, registry->rules_file_error, sizeof(rules_file_error));
 	LWLockRelease(registry->lock);
 
 	put_text(&row, PGPM_VERSION);
@@ -86,6 +99,10 @@ pgpool_monitor_info(PG_FUNCTION_ARGS)
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->reports_rejected)));
 	put_name_or_null(&row, pgpm_rules);
 	put_name_or_null(&row, rules_error);
+	put_name_or_null(&row, pgpm_rules_file);
+	put_name_or_null(&row, rules_file_error);
+	put_int(&row, nrules);
+	put_enforcement(&row);
 	Assert(row.n == INFO_COLS);
 
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), row.values, row.nulls));

@@ -26,7 +26,7 @@
 #include "view.h"
 
 #define POOLS_COLS 20
-#define LIMITS_COLS 15
+#define LIMITS_COLS 19
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_pools);
 PG_FUNCTION_INFO_V1(pgpool_monitor_limits);
@@ -42,6 +42,7 @@ typedef struct PoolSums
 	int queued;
 	int paused;
 	int limited; /* have a limit */
+	int advised; /* would have one */
 	int sessions;
 	int held;
 	int in_use;
@@ -49,6 +50,8 @@ typedef struct PoolSums
 	int waiting;
 	int demand;
 	int allotted;
+	int would_allot;
+	int would_close;
 	int occupied;
 	int max_size; /* -1: not known of all */
 	int64 timeouts;
@@ -98,6 +101,12 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 	{
 		sums->limited++;
 		view_add_int(&sums->allotted, told.limit);
+	}
+	if (pool_mode(pool) >= MODE_ADVISE && instance->would_limit != NO_LIMIT)
+	{
+		sums->advised++;
+		view_add_int(&sums->would_allot, instance->would_limit);
+		sums->would_close += Max(0, instance->held - instance->would_limit);
 	}
 	if (instance->reported)
 		add_report(sums, instance);
@@ -363,14 +372,56 @@ pgpool_monitor_pools(PG_FUNCTION_ARGS)
 
 /*---- limits ----*/
 
+/* What bounds a pool. */
+typedef struct Ceiling
+{
+	int connections; /* -1: nothing */
+	const char *what;
+} Ceiling;
+
+static void
+lower_ceiling(Ceiling *ceiling, int connections, const char *what)
+{
+	if (connections < 0 || (ceiling->connections >= 0 && ceiling->connections <= connections))
+		return;
+	ceiling->connections = connections;
+	ceiling->what = what;
+}
+
+static Ceiling
+find_ceiling(const PoolSlot *pool)
+{
+	Ceiling ceiling = { -1, NULL };
+
+	lower_ceiling(&ceiling, pool->ceiling, "its rule");
+	lower_ceiling(&ceiling, pool->role_limit, "its role's CONNECTION LIMIT");
+	lower_ceiling(&ceiling, pool->database_limit, "its database's CONNECTION LIMIT");
+	return ceiling;
+}
+
+static char *
+explain_advice(const PoolSums *sums)
+{
+	if (sums->advised == 0)
+		return pstrdup("mode is advise: no limit is set");
+	if (sums->would_close > 0)
+		return psprintf("mode is advise: %d would be allotted, and %d closed", sums->would_allot,
+						sums->would_close);
+	return psprintf("mode is advise: %d would be allotted", sums->would_allot);
+}
+
 static char *
 explain_pool(const PoolSums *sums, const PoolSlot *pool)
 {
+	Ceiling ceiling = find_ceiling(pool);
+
 	if (sums->paused > 0)
 		return psprintf("paused: %d of %d instances lend nothing until pgpool_monitor.resume",
 						sums->paused, sums->instances);
-	if (pool->mode != MODE_SHARE)
-		return psprintf("mode is %s: no limit is set", pgpm_mode_name(pool->mode));
+	if (pool_mode(pool) == MODE_ADVISE)
+		return explain_advice(sums);
+	if (pool_mode(pool) < MODE_SHARE)
+		return psprintf("mode is %s: no limit is set", pgpm_mode_name(pool_mode(pool)));
 	if (sums->limited == 0)
 		return pstrdup("its instances follow no limit");
 	if (sums->queued > 0)
@@ -378,8 +429,9 @@ explain_pool(const PoolSums *sums, const PoolSlot *pool)
 						sums->instances);
 	if (sums->reported == 0)
 		return pstrdup("has not reported yet");
-	if (pool->ceiling >= 0 && sums->allotted >= pool->ceiling && sums->demand > sums->allotted)
-		return psprintf("wants %d; its rule allows %d", sums->demand, pool->ceiling);
+	if (ceiling.connections >= 0 && sums->allotted >= ceiling.connections &&
+		sums->demand > sums->allotted)
+		return psprintf("wants %d; %s allows %d", sums->demand, ceiling.what, ceiling.connections);
 	if (sums->demand > sums->allotted && sums->max_size >= 0 && sums->allotted >= sums->max_size)
 		return psprintf("wants %d; its own limits allow %d", sums->demand, sums->max_size);
 	if (sums->demand > sums->allotted)
@@ -392,19 +444,25 @@ static void
 emit_limit(FunctionCallInfo fcinfo, const PoolSums *sums, const PoolSlot *pool)
 {
 	Row row = { 0 };
+	PgpmMode mode = pool_mode(pool);
+	Ceiling ceiling = find_ceiling(pool);
 
 	put_name(&row, pool->name);
 	put_name_or_null(&row, pool->rule_text);
-	put_text(&row, pgpm_mode_name(pool->mode));
+	put_text(&row, pgpm_mode_name(mode));
 	put_int(&row, pool->weight);
 	put_int(&row, pool->floor);
-	put_int_or_null(&row, pool->ceiling >= 0, pool->ceiling);
+	put_int_or_null(&row, ceiling.connections >= 0, ceiling.connections);
 	put_int(&row, sums->instances);
 	put_int(&row, sums->queued);
 	put_int_or_null(&row, sums->reported > 0, sums->demand);
 	put_int(&row, sums->held);
 	put_int_or_null(&row, sums->limited > 0, sums->allotted);
-	put_int_or_null(&row, pool->mode == MODE_SHARE, sums->occupied);
+	put_int_or_null(&row, mode >= MODE_SHARE, sums->occupied);
+	put_int_or_null(&row, sums->advised > 0, sums->would_allot);
+	put_int_or_null(&row, sums->advised > 0, sums->would_close);
+	put_bigint_or_null(&row, mode >= MODE_ADVISE, pool->would_refuse);
+	put_bigint_or_null(&row, true, pool->refused);
 	put_text(&row, explain_pool(sums, pool));
 	put_name(&row, pool->role_name);
 	put_name(&row, pool->database_name);
@@ -430,6 +488,8 @@ emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 	put_int_or_null(&row, known, round->held);
 	put_null(&row);
 	put_int_or_null(&row, known, round->occupied);
+	for (int i = 0; i < 4; i++)
+		put_null(&row);
 	put_text(&row, psprintf("%d max_connections - %d reserved - %d headroom - %d outside",
 							MaxConnections, compat_reserved_connections(),
 							pgpm_headroom_connections(), round->outside_smoothed));

@@ -65,6 +65,7 @@ reload_if_asked(void)
 	registry->rules_error[0] = '\0';
 	LWLockRelease(registry->lock);
 	ProcessConfigFile(PGC_SIGHUP);
+	rule_set_load();
 }
 
 /* Until the latch is set or the time is over. */
@@ -95,6 +96,7 @@ pgpool_monitor_worker_main(Datum arg)
 	share_init();
 	health_watch_init();
 	sign_on();
+	rule_set_load();
 	while (!ShutdownRequestPending)
 	{
 		bool off = pg_atomic_read_u32(&registry->mode) == MODE_OFF;

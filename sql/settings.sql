@@ -20,8 +20,12 @@ SHOW pgpool_monitor.allotment;
 SET pgpool_monitor.allotment = 'id=me';
 SET pgpool_monitor.unknown = 1;
 
--- modes that are not there yet are not taken
+-- all modes are taken, and no other
+ALTER SYSTEM SET pgpool_monitor.mode = 'advise';
+ALTER SYSTEM SET pgpool_monitor.mode = 'share';
 ALTER SYSTEM SET pgpool_monitor.mode = 'enforce';
+ALTER SYSTEM RESET pgpool_monitor.mode;
+ALTER SYSTEM SET pgpool_monitor.mode = 'force';
 ALTER SYSTEM SET pgpool_monitor.headroom = -2;
 ALTER SYSTEM SET pgpool_monitor.lease = '10ms';
 SET pgpool_monitor.mode = 'off';
@@ -30,12 +34,20 @@ SET pgpool_monitor.mode = 'off';
 ALTER SYSTEM SET pgpool_monitor.rules = 'orders 40';
 ALTER SYSTEM SET pgpool_monitor.rules = 'orders=40, batch=x';
 ALTER SYSTEM SET pgpool_monitor.rules = 'orders=40, *=10:weight=0';
-ALTER SYSTEM SET pgpool_monitor.rules = 'orders=40:mode=enforce';
+ALTER SYSTEM SET pgpool_monitor.rules = 'orders=40:mode=force';
 ALTER SYSTEM SET pgpool_monitor.rules = 'orders=400%';
 ALTER SYSTEM SET pgpool_monitor.rules = '"orders=40';
 -- and good ones are taken
 ALTER SYSTEM SET pgpool_monitor.rules = 'orders=40, batch@etl/dw=25%:weight=2:floor=2, "a,b"=-, *=10';
 ALTER SYSTEM RESET pgpool_monitor.rules;
+
+-- who is always admitted: role names, quoted or not
+ALTER SYSTEM SET pgpool_monitor.always_admit = 'dba, "The Boss"';
+ALTER SYSTEM RESET pgpool_monitor.always_admit;
+ALTER SYSTEM SET pgpool_monitor.always_admit = 'dba, "The Boss';
+ALTER SYSTEM SET pgpool_monitor.grace = '1min';
+ALTER SYSTEM SET pgpool_monitor.grace_waiters = -1;
+SET pgpool_monitor.rules_file = 'rules.conf';
 
 -- a report is never refused but for its length
 SELECT set_config('pgpool_monitor.report', 'v=1;seq=1', false);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rules.c
- *	  Fuzzes the server's rules: rules_parse(), rules_match() and rule_budget(),
+ *	  Fuzzes the server's rules: rules_parse(), rules_parse_file(), rules_match() and rule_budget(),
  *	  extension/rules.h.
  *
  * What must hold for every text: a refusal names a place in the text and says
@@ -54,7 +54,8 @@ static void
 put_rule(Out *out, const Rule *rule)
 {
 	static const char *const modes[] = {
-		[RULE_MODE_OFF] = "off", [RULE_MODE_OBSERVE] = "observe", [RULE_MODE_SHARE] = "share"
+		[RULE_MODE_OFF] = "off",	 [RULE_MODE_OBSERVE] = "observe", [RULE_MODE_ADVISE] = "advise",
+		[RULE_MODE_SHARE] = "share", [RULE_MODE_ENFORCE] = "enforce",
 	};
 
 	put_pattern(out, rule->pool);
@@ -282,26 +283,53 @@ check_error(const char *text, const RulesError *error)
 		hold(error->message[i] >= ' ' && error->message[i] <= '~', "not ASCII: byte %zu", i);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void
+check_line(const char *text, const RulesError *error)
 {
-	char *text = input_string(data, size);
+	int lines = 1;
+
+	for (int i = 0; i < error->offset; i++)
+		lines += text[i] == '\n';
+	hold(error->line == lines, "line %d, not %d", error->line, lines);
+	hold(error->column >= 1 && error->column <= error->offset + 1, "column %d", error->column);
+}
+
+/* The text as the setting's value, or as the file's. */
+static void
+check_text(const char *text, bool is_file)
+{
 	RuleSet *set = allocate(sizeof(*set));
 	RulesError error;
 
 	memset(&error, 'x', sizeof(error));
-	if (rules_parse(text, set, &error))
+	set->nrules = 0;
+	if (is_file ? rules_parse_file(text, set, &error) : rules_parse(text, set, &error))
 	{
 		hold(set->nrules >= 0 && set->nrules <= RULES_MAX, "%d rules", set->nrules);
 		for (int i = 0; i < set->nrules; i++)
+		{
+			hold(set->rules[i].from_file == is_file, "rule %d from elsewhere", i);
 			check_rule(text, &set->rules[i]);
+		}
 		check_round_trip(set);
 		check_matching(set);
 		check_free_names(set, text);
 	}
 	else
+	{
 		check_error(text, &error);
+		check_line(text, &error);
+	}
 	free(set);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *text = input_string(data, size);
+
+	check_text(text, false);
+	check_text(text, true);
 	free(text);
 	return 0;
 }

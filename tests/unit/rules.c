@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rules.c
- *	  The grammar of pgpool_monitor.rules: what is accepted, what is refused
+ *	  The grammar of pgpool_monitor.rules, and of its file: what is accepted, what is refused
  *	  and where, and which rule matches.
  *
  * sources: extension/rules.c
@@ -97,6 +97,8 @@ extent_is(const char *text, int i, const char *part)
 
 	snprintf(got, sizeof(got), "%.*s", set.rules[i].length, text + set.rules[i].offset);
 	is_str(got, part, "rule %d is: %s", i, line(part));
+	if (strlen(part) < RULE_TEXT_LEN)
+		is_str(set.rules[i].text, part, "  and is kept so");
 }
 
 static void
@@ -124,6 +126,10 @@ test_accepted(void)
 	rule_is(3, "x", "y", "*", 0, false);
 	options_are(3, 1000, 0, RULE_MODE_OBSERVE);
 	extent_is(all, 3, "x@y=0:mode=observe:weight=1000");
+
+	accepts("a=1:mode=advise,b=2:mode=enforce,c=3:mode=off", 3);
+	options_are(0, 1, 0, RULE_MODE_ADVISE);
+	options_are(1, 1, 0, RULE_MODE_ENFORCE);
 
 	accepts("a=2147483647:floor=2147483647", 1);
 	accepts("a=100%:floor=2147483647", 1); /* cannot be judged without knowing of what */
@@ -207,14 +213,18 @@ test_refused(void)
 	refuses("a=1:^weights=1", "unknown option \"weights\"; known are weight, floor and mode");
 	refuses("a=1:^", "unknown option \"\"; known are weight, floor and mode");
 	refuses("a=1:^=", "unknown option \"\"; known are weight, floor and mode");
-	refuses("a=1:mode=^advise", "unknown mode \"advise\"; known are off, observe and share");
-	refuses("a=1:mode=^enforce", "unknown mode \"enforce\"; known are off, observe and share");
-	refuses("a=1:mode=^Share", "unknown mode \"Share\"; known are off, observe and share");
-	refuses("a=1:mode=^", "unknown mode \"\"; known are off, observe and share");
-	refuses("a=1:mode=^\"off\"", "unknown mode \"\"; known are off, observe and share");
-	refuses("a=1:mode=^a\x1b\xc3\xa4z", "unknown mode \"a???z\"; known are off, observe and share");
+	refuses("a=1:mode=^enforced",
+			"unknown mode \"enforced\"; known are off, observe, advise, share and enforce");
+	refuses("a=1:mode=^Share",
+			"unknown mode \"Share\"; known are off, observe, advise, share and enforce");
+	refuses("a=1:mode=^", "unknown mode \"\"; known are off, observe, advise, share and enforce");
+	refuses("a=1:mode=^\"off\"",
+			"unknown mode \"\"; known are off, observe, advise, share and enforce");
+	refuses("a=1:mode=^a\x1b\xc3\xa4z",
+			"unknown mode \"a???z\"; known are off, observe, advise, share and enforce");
 	refuses("a=1:mode=^abcdefghijklmnopqrstuvwxyzabcdef",
-			"unknown mode \"abcdefghijklmnopqrstuvwx\"; known are off, observe and share");
+			"unknown mode \"abcdefghijklmnopqrstuvwx\"; known are off, observe, advise, share and "
+			"enforce");
 }
 
 static void
@@ -230,7 +240,7 @@ test_capacity(void)
 	strcpy(text + len, " q=1");
 	ok(!parse(text), "one rule more is refused");
 	is_int(error.offset, (int) len + 1, "  at the rule that is too many");
-	is_str(error.message, "more than 128 rules", "  because of the number");
+	is_str(error.message, "more than 512 rules", "  because of the number");
 }
 
 /* A name of `count` times `unit`. */
@@ -412,6 +422,121 @@ test_first_match(void)
 	is_int(rules_match(&set, "x", "y", "z"), -1, "none of none");
 }
 
+/*---- files ----*/
+
+static bool
+parse_file(const char *text, int before)
+{
+	char *copy = strdup(text);
+	bool parsed;
+
+	memset(&error, 0x5A, sizeof(error));
+	set.nrules = before;
+	parsed = rules_parse_file(copy, &set, &error);
+	free(copy);
+	return parsed;
+}
+
+static void
+file_accepts(const char *text, int nrules)
+{
+	bool parsed = parse_file(text, 0);
+
+	if (!ok(parsed && set.nrules == nrules, "%d rules in the file: %s", nrules, line(text)) &&
+		!parsed)
+		diag("line %d, %d: %s", error.line, error.column, error.message);
+}
+
+static void
+file_refuses(const char *text, int at_line, int at_column, const char *message)
+{
+	if (!ok(!parse_file(text, 0), "refused in a file: %s", line(text)))
+		return;
+	is_int(error.line, at_line, "  on its line");
+	is_int(error.column, at_column, "  at its place");
+	is_str(error.message, message, "  because %s", message);
+	is_int(set.nrules, 0, "  and nothing is taken");
+}
+
+static void
+test_file(void)
+{
+	const char *text = "# all of it\n"
+					   "\n"
+					   "orders=40   # a comment\r\n"
+					   " \t\"a#b\"@\"#\" = 25% : floor = 3 :mode=enforce#\n"
+					   "  # another, \"\n"
+					   "*=-";
+
+	file_accepts("", 0);
+	file_accepts("\n\n", 0);
+	file_accepts("#", 0);
+	file_accepts("# a=1", 0);
+	file_accepts("a=1", 1);
+	file_accepts("a=1\n", 1);
+	file_accepts("a=1\nb=2", 2);
+	file_accepts(text, 3);
+	rule_is(0, "orders", "*", "*", 40, false);
+	extent_is(text, 0, "orders=40");
+	rule_is(1, "a#b", "#", "*", 25, true);
+	options_are(1, 1, 3, RULE_MODE_ENFORCE);
+	extent_is(text, 1, "\"a#b\"@\"#\" = 25% : floor = 3 :mode=enforce");
+	rule_is(2, "*", "*", "*", -1, false);
+	ok(set.rules[2].from_file, "a rule knows that it is from a file");
+
+	file_refuses("a=1, b=2", 1, 4, "expected \":\" or the end of the line after a rule");
+	file_refuses("a=1,\n", 1, 4, "expected \":\" or the end of the line after a rule");
+	file_refuses("a=1\nb=2 c=3", 2, 5, "expected \":\" or the end of the line after a rule");
+	file_refuses("a=1\n\n b", 3, 3, "expected \"=\" and a budget");
+	file_refuses("a=\n1", 1, 3, "expected a budget: a number, a percentage or \"-\"");
+	file_refuses("a=1:\nfloor=2", 1, 5, "unknown option \"\"; known are weight, floor and mode");
+	file_refuses("x=1\n\"a\nb\"=1", 2, 1, "this quote is not closed");
+	file_refuses("a#b=1", 1, 6, "expected \"=\" and a budget");
+	file_refuses("a=1:mode=share# x\nb=1:mode=x#", 2, 10,
+				 "unknown mode \"x\"; known are off, observe, advise, share and enforce");
+	file_refuses(",", 1, 1, "expected the pool's name");
+	accepts("a#b=1", 1);
+	is_str(set.rules[0].pool, "a#b", "in the string a '#' is nothing special");
+	ok(!set.rules[0].from_file, "which the rule knows, too");
+}
+
+static void
+test_string_and_file(void)
+{
+	char text[RULES_MAX * 8 + 64];
+	size_t len = 0;
+
+	accepts("orders=1, web=2", 2);
+	ok(parse_file("orders=3\nbatch=4\n", 2), "a file's rules are appended");
+	is_int(set.nrules, 4, "to those of the string");
+	is_int(rules_match(&set, "orders", "", ""), 0, "which come first");
+	is_int(rules_match(&set, "batch", "", ""), 3, "and then the file's");
+	ok(!parse_file("x=1\nbatch", 4), "what is wrong in a file");
+	is_int(set.nrules, 4, "leaves the rules that were there");
+	is_int(rules_match(&set, "x", "", ""), -1, "and adds none");
+	is_int(rules_match(&set, "batch", "", ""), 3, "as they were");
+
+	for (int i = 0; i < RULES_MAX - 4; i++)
+		len += (size_t) snprintf(text + len, sizeof(text) - len, "p%d=1\n", i % 10);
+	ok(parse_file(text, 4), "as many as there is room for, together");
+	is_int(set.nrules, RULES_MAX, "are taken");
+	strcpy(text + len, "q=1\n");
+	ok(!parse_file(text, 4), "one more is not");
+	is_int(error.line, RULES_MAX - 3, "  by its line");
+	is_str(error.message, "more than 512 rules", "  because of the number");
+}
+
+static void
+test_long_rule(void)
+{
+	char text[RULE_TEXT_LEN * 2];
+
+	snprintf(text, sizeof(text), "a=1%*s:floor=1", RULE_TEXT_LEN, "");
+	accepts(text, 1);
+	is_int((long long) strlen(set.rules[0].text), RULE_TEXT_LEN - 1, "a long rule is kept cut");
+	ok(strncmp(set.rules[0].text, text, RULE_TEXT_LEN - 1) == 0, "from its beginning");
+}
+
 static int
 budget_of(const char *text, int base)
 {
@@ -444,8 +569,8 @@ test_noise(void)
 	{
 		char text[40];
 
-		random_word(text, "ab1290=,:@/%*-\"\\ \nweightfloormode\x80", 38);
-		if (parse(text))
+		random_word(text, "ab1290=,:@/%*-\"\\ \n#weightfloormode\x80", 38);
+		if (i % 2 == 0 ? parse(text) : parse_file(text, 0))
 			read++;
 		else if (error.offset < 0 || error.offset > (int) strlen(text) ||
 				 strnlen(error.message, sizeof(error.message)) == sizeof(error.message))
@@ -461,6 +586,9 @@ main(void)
 	test_quoting();
 	test_refused();
 	test_capacity();
+	test_file();
+	test_string_and_file();
+	test_long_rule();
 	test_long_names();
 	test_patterns();
 	test_patterns_at_random();

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * rule_set.h
+ *	  The rules in force, and which pool has which.
+ *
+ * Registry.rules holds the rules of pgpool_monitor.rules, then those of
+ * pgpool_monitor.rules_file, in the order in which they are tried.  The postmaster loads them when it
+ * makes shared memory; from then on the worker does, when it starts and after a
+ * reload.  So there are rules also if there never is a worker, and a pool has its rule, and the
+ * mode that the rule names, from its first session on.
+ *
+ * What is wrong with a file keeps the rules that were loaded from it last,
+ * also by an earlier worker; it is shown in the view info, and logged once.
+ *
+ * Locks
+ *	rule_set_load takes registry->lock to put a set in force.  The others want it, or
+ *	to be called by the worker on a copy of a pool.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGPM_RULE_SET_H
+#define PGPM_RULE_SET_H
+
+#include "registry.h"
+
+/* rule_set_load is in pgpool_monitor.h */
+
+/* Give the pool its rule by the rules in force, and its mode. */
+extern void rule_set_match(PoolSlot *pool);
+
+/* Its mode alone: for the global one may have changed. */
+extern void rule_set_mode(PoolSlot *pool);
+
+/* What the two have written, from one copy of a pool to another. */
+extern void rule_set_copy(PoolSlot *to, const PoolSlot *from);
+
+#endif /* PGPM_RULE_SET_H */
