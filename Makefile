@@ -14,7 +14,7 @@ OBJS = $(addprefix extension/, \
 	pgpool_monitor.o session.o registry.o past.o saved.o rule_set.o enforce.o grant.o share.o pause.o history.o \
 	health_watch.o listen.o worker.o \
 	view.o view_pools.o view_instances.o view_info.o view_pause.o view_counters.o view_history.o \
-	report.o rules.o allot.o health.o totals.o history_ring.o advice.o queueing.o)
+	report.o rules.o allot.o health.o totals.o history_ring.o advice.o queueing.o identify.o)
 DATA = extension/pgpool_monitor--1.0.sql
 
 # Against a running server that has the library preloaded; notpreloaded is for one that has not, and `make check` runs both.

@@ -28,6 +28,7 @@ CREATE FUNCTION pgpool_monitor.pools(
 	OUT budget integer,
 	OUT role text,
 	OUT database text,
+	OUT identified_by text,
 	OUT since timestamp with time zone,
 	OUT severity integer)
 RETURNS SETOF record
@@ -36,9 +37,9 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE VIEW pgpool_monitor.pools AS
 	SELECT health, pool, reason, instances, sessions, in_use, idle, waiting, wait_p99_time, timeouts,
-		active, idle_in_xact, blocked, demand, allotted, budget, role, database, since
+		active, idle_in_xact, blocked, demand, allotted, budget, role, database, identified_by, since
 	FROM pgpool_monitor.pools()
-	ORDER BY severity, waiting DESC NULLS LAST, pool, role, database;
+	ORDER BY severity, waiting DESC NULLS LAST, pool, role, database, identified_by;
 
 CREATE FUNCTION pgpool_monitor.instances(
 	OUT pool text,
@@ -81,7 +82,8 @@ CREATE FUNCTION pgpool_monitor.instances(
 	OUT wait_p99_time double precision,
 	OUT hold_p50_time double precision,
 	OUT hold_p99_time double precision,
-	OUT joined timestamp with time zone)
+	OUT joined timestamp with time zone,
+	OUT identified_by text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgpool_monitor_instances'
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
@@ -101,7 +103,9 @@ CREATE FUNCTION pgpool_monitor.sessions(
 	OUT client_state text,
 	OUT held_time double precision,
 	OUT thread text,
-	OUT call_site text)
+	OUT call_site text,
+	OUT identified_by text,
+	OUT idle_since timestamp with time zone)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgpool_monitor_sessions'
 LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
@@ -109,12 +113,14 @@ LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 CREATE VIEW pgpool_monitor.sessions AS
 	SELECT s.pid, s.pool, s.instance, s.host, s.client_state, s.held_time, s.call_site, s.thread,
 		a.state,
-		pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.state_change)
+		-- what a report did to state_change is not what the session did
+		pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+			CASE WHEN a.state OPERATOR(pg_catalog.=) 'idle' AND s.idle_since IS NOT NULL THEN s.idle_since ELSE a.state_change END)
 			OPERATOR(pg_catalog.*) 1000.0::double precision AS state_time,
 		a.wait_event_type, a.wait_event,
 		CASE WHEN a.wait_event_type OPERATOR(pg_catalog.=) 'Lock'
 			THEN pg_catalog.pg_blocking_pids(s.pid) END AS blocked_by,
-		a.query, s.kind, a.application_name, s.role, s.database, s.attached
+		a.query, s.kind, a.application_name, s.role, s.database, s.attached, s.identified_by
 	FROM pgpool_monitor.sessions() s
 	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) s.pid;
 
@@ -280,6 +286,7 @@ CREATE FUNCTION pgpool_monitor.info(
 	OUT instances integer,
 	OUT max_instances integer,
 	OUT refused_sessions bigint,
+	OUT unplaced_sessions bigint,
 	OUT reports_applied bigint,
 	OUT reports_ignored bigint,
 	OUT reports_rejected bigint,
@@ -381,9 +388,9 @@ COMMENT ON FUNCTION pgpool_monitor.info() IS 'one row about pgpool_monitor itsel
 
 COMMENT ON VIEW pgpool_monitor.pools IS 'connection pools, worst first, and the connections that belong to none; sessions sum to the client backends of pg_stat_activity';
 COMMENT ON COLUMN pgpool_monitor.pools.health IS 'failing: connections cannot be opened; starved: callers wait, and the allotment is why; saturated: callers wait, and the pool''s own size is why; leaking: connections are lent for too long, and idle; blocked: callers wait for sessions that wait for locks, or are idle in a transaction; stale: instances that promised reports are silent; ok. The first that applies, and what lasts for pgpool_monitor.health_enter or health_leave. NULL for (outside)';
-COMMENT ON COLUMN pgpool_monitor.pools.pool IS 'name of the pool as its clients give it, bytes that are not printable ASCII as \xHH; (outside) for connections that belong to no pool';
+COMMENT ON COLUMN pgpool_monitor.pools.pool IS 'name of the pool as its clients give it, or as identified_by says, bytes that are not printable ASCII and the backslash as \xHH; (outside) for connections that belong to no pool';
 COMMENT ON COLUMN pgpool_monitor.pools.reason IS 'the figures behind the health, as they are now; begins with "now" where they say something else than health does; empty if there is nothing to say; for (outside), the most frequent application names';
-COMMENT ON COLUMN pgpool_monitor.pools.instances IS 'pool objects, one per pool and process';
+COMMENT ON COLUMN pgpool_monitor.pools.instances IS 'pool objects, one per pool and process; without an id, one per host and application_name';
 COMMENT ON COLUMN pgpool_monitor.pools.sessions IS 'server connections attached now, knocks included';
 COMMENT ON COLUMN pgpool_monitor.pools.in_use IS 'connections lent to callers, as last reported; NULL if no instance reports';
 COMMENT ON COLUMN pgpool_monitor.pools.idle IS 'connections open and not lent, as last reported; NULL if no instance reports';
@@ -398,6 +405,7 @@ COMMENT ON COLUMN pgpool_monitor.pools.allotted IS 'connections that its instanc
 COMMENT ON COLUMN pgpool_monitor.pools.budget IS 'connections that its rule grants, to all pools of the rule together; NULL if it has no budget';
 COMMENT ON COLUMN pgpool_monitor.pools.role IS 'login role, part of the pool''s key; the name is that of the first session';
 COMMENT ON COLUMN pgpool_monitor.pools.database IS 'database, part of the pool''s key; the name is that of the first session';
+COMMENT ON COLUMN pgpool_monitor.pools.identified_by IS 'client: it names itself; application_name or role: it does not, and is called by that (pgpool_monitor.identify), is only counted, and is another pool than one that has the same name of its own; NULL for (outside)';
 COMMENT ON COLUMN pgpool_monitor.pools.since IS 'when health became what it is; NULL for (outside), and while the worker does not look: health is then that of the moment';
 
 COMMENT ON VIEW pgpool_monitor.instances IS 'instances of pools: what the server counts, what it told them, what they reported';
@@ -415,7 +423,7 @@ COMMENT ON COLUMN pgpool_monitor.instances.knocks IS 'sessions attached now that
 COMMENT ON COLUMN pgpool_monitor.instances.allotted IS 'connections that it may hold; NULL: no limit is set';
 COMMENT ON COLUMN pgpool_monitor.instances.occupied IS 'the larger of the sessions it holds and of the largest limit it may still believe; NULL if it is not shared with';
 COMMENT ON COLUMN pgpool_monitor.instances.acknowledged IS 'whether it has said that it took over what it is told; NULL if it does not report';
-COMMENT ON COLUMN pgpool_monitor.instances.lease_time IS 'milliseconds that it may still rely on its allotment without an answer from the server; 0: run out';
+COMMENT ON COLUMN pgpool_monitor.instances.lease_time IS 'milliseconds that it may still rely on its allotment without an answer from the server; 0: run out; NULL if it does not name its pool';
 COMMENT ON COLUMN pgpool_monitor.instances.report_age_time IS 'milliseconds since its last report; NULL if there was none';
 COMMENT ON COLUMN pgpool_monitor.instances.max_size IS 'its own upper limit; this and what follows are as last reported, NULL if never';
 COMMENT ON COLUMN pgpool_monitor.instances.min_size IS 'its own lower limit';
@@ -442,27 +450,29 @@ COMMENT ON COLUMN pgpool_monitor.instances.wait_p99_time IS '99th percentile of 
 COMMENT ON COLUMN pgpool_monitor.instances.hold_p50_time IS 'median of the time that connections were lent since it began, in milliseconds, exact to a factor of two; NULL if there was none';
 COMMENT ON COLUMN pgpool_monitor.instances.hold_p99_time IS '99th percentile of the same';
 COMMENT ON COLUMN pgpool_monitor.instances.joined IS 'when its first session was attached';
+COMMENT ON COLUMN pgpool_monitor.instances.identified_by IS 'by what its pool was identified, as in pools';
 
 COMMENT ON VIEW pgpool_monitor.sessions IS 'server connections that belong to a pool, with what client and server know of each';
 COMMENT ON COLUMN pgpool_monitor.sessions.pid IS 'process id of the backend';
 COMMENT ON COLUMN pgpool_monitor.sessions.pool IS 'name of the pool';
 COMMENT ON COLUMN pgpool_monitor.sessions.instance IS 'id of the instance; NULL if it gave none';
-COMMENT ON COLUMN pgpool_monitor.sessions.host IS 'client address of the instance';
-COMMENT ON COLUMN pgpool_monitor.sessions.client_state IS 'lent: one of the oldest loans that the instance reported; NULL: not known';
-COMMENT ON COLUMN pgpool_monitor.sessions.held_time IS 'milliseconds since it was lent; NULL: not known';
-COMMENT ON COLUMN pgpool_monitor.sessions.call_site IS 'where the program acquired it; NULL: not known';
-COMMENT ON COLUMN pgpool_monitor.sessions.thread IS 'thread that acquired it; NULL: not known';
-COMMENT ON COLUMN pgpool_monitor.sessions.state IS 'state of the backend, as in pg_stat_activity';
-COMMENT ON COLUMN pgpool_monitor.sessions.state_time IS 'milliseconds in that state; the session that an instance reports on is never idle for longer than the report interval';
-COMMENT ON COLUMN pgpool_monitor.sessions.wait_event_type IS 'as in pg_stat_activity';
-COMMENT ON COLUMN pgpool_monitor.sessions.wait_event IS 'as in pg_stat_activity';
-COMMENT ON COLUMN pgpool_monitor.sessions.blocked_by IS 'process ids that hold what it waits for; NULL if it waits for no lock';
-COMMENT ON COLUMN pgpool_monitor.sessions.query IS 'as in pg_stat_activity; where an instance reports, the text of its report';
+COMMENT ON COLUMN pgpool_monitor.sessions.host IS 'client address of the instance; [local]: a Unix socket';
+COMMENT ON COLUMN pgpool_monitor.sessions.client_state IS 'as of the instance''s last report: lent (to thread, at call_site, for held_time), or idle; NULL: not known, for the instance does not report, or this session is newer than its report, or more are lent than the oldest that a report lists';
+COMMENT ON COLUMN pgpool_monitor.sessions.held_time IS 'milliseconds since it was lent; NULL: not lent, or not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.call_site IS 'where the program acquired it; NULL: not lent, or not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.thread IS 'thread that acquired it; NULL: not lent, or not known';
+COMMENT ON COLUMN pgpool_monitor.sessions.state IS 'state of the backend, as in pg_stat_activity; NULL: it is just ending';
+COMMENT ON COLUMN pgpool_monitor.sessions.state_time IS 'milliseconds in that state; of an idle session, since the last command that was no report of its pool (at its first report, since that command began); NULL if state is, or if track_activities is off';
+COMMENT ON COLUMN pgpool_monitor.sessions.wait_event_type IS 'as in pg_stat_activity; NULL: it waits for nothing';
+COMMENT ON COLUMN pgpool_monitor.sessions.wait_event IS 'as in pg_stat_activity; NULL: it waits for nothing';
+COMMENT ON COLUMN pgpool_monitor.sessions.blocked_by IS 'process ids that hold, or wait ahead of it for, what it waits for; 0: a prepared transaction; NULL if it waits for no lock';
+COMMENT ON COLUMN pgpool_monitor.sessions.query IS 'as in pg_stat_activity; where an instance reports, the text of its report; NULL: it is just ending';
 COMMENT ON COLUMN pgpool_monitor.sessions.kind IS 'pool, or knock: there only to report';
-COMMENT ON COLUMN pgpool_monitor.sessions.application_name IS 'as in pg_stat_activity';
+COMMENT ON COLUMN pgpool_monitor.sessions.application_name IS 'as in pg_stat_activity, that is as it is now; NULL: it is just ending';
 COMMENT ON COLUMN pgpool_monitor.sessions.role IS 'login role';
 COMMENT ON COLUMN pgpool_monitor.sessions.database IS 'database';
 COMMENT ON COLUMN pgpool_monitor.sessions.attached IS 'when it was attached to its pool';
+COMMENT ON COLUMN pgpool_monitor.sessions.identified_by IS 'by what its pool was identified, as in pools';
 
 COMMENT ON VIEW pgpool_monitor.limits IS 'what each pool may hold, and why; the row (server) has the arithmetic';
 COMMENT ON COLUMN pgpool_monitor.limits.pool IS 'name of the pool; (server): all that can be shared out';
@@ -584,7 +594,8 @@ COMMENT ON COLUMN pgpool_monitor.info.pools IS 'pools that have instances';
 COMMENT ON COLUMN pgpool_monitor.info.max_pools IS 'pools that there is room for';
 COMMENT ON COLUMN pgpool_monitor.info.instances IS 'instances known';
 COMMENT ON COLUMN pgpool_monitor.info.max_instances IS 'instances that there is room for';
-COMMENT ON COLUMN pgpool_monitor.info.refused_sessions IS 'sessions that were not attached because a table was full';
+COMMENT ON COLUMN pgpool_monitor.info.refused_sessions IS 'sessions that were not attached because a table was full, or because their role has its share of it';
+COMMENT ON COLUMN pgpool_monitor.info.unplaced_sessions IS 'sessions that name no pool, for which there was no room, or which made room for pools that name themselves; they are outside';
 COMMENT ON COLUMN pgpool_monitor.info.reports_applied IS 'reports applied';
 COMMENT ON COLUMN pgpool_monitor.info.reports_ignored IS 'reports that were not newer than what is known';
 COMMENT ON COLUMN pgpool_monitor.info.reports_rejected IS 'reports that could not be read';

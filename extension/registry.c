@@ -97,6 +97,7 @@ init_atomics(Registry *r)
 	pg_atomic_init_u64(&r->reports_ignored, 0);
 	pg_atomic_init_u64(&r->reports_rejected, 0);
 	pg_atomic_init_u64(&r->attach_refused, 0);
+	pg_atomic_init_u64(&r->unplaced, 0);
 	pg_atomic_init_flag(&r->refusal_logged);
 	ConditionVariableInit(&r->session_ended);
 	pg_atomic_init_u64(&r->refused, 0);
@@ -198,9 +199,9 @@ hash_of(const char *name, uint64 seed)
 }
 
 uint64
-registry_pool_hash(const char *name, Oid role, Oid database)
+registry_pool_hash(const char *name, Oid role, Oid database, IdentifiedBy by)
 {
-	return hash_of(name, ((uint64) role << 32) | database);
+	return hash_of(name, (((uint64) role << 32) | database) + by * UINT64CONST(0x9E3779B97F4A7C15));
 }
 
 uint64
@@ -216,8 +217,9 @@ find_pool(const Identity *who, uint64 hash)
 	{
 		const PoolSlot *pool = &registry->pools[i];
 
-		if (registry->pool_hashes[i] == hash && pool->role == who->role &&
-			pool->database == who->database && strcmp(pool->name, who->pool) == 0)
+		if (registry->pool_hashes[i] == hash && pool->identified_by == who->identified_by &&
+			pool->role == who->role && pool->database == who->database &&
+			strcmp(pool->name, who->pool) == 0)
 			return i;
 	}
 	return -1;
@@ -255,12 +257,56 @@ drop_instance(int i)
 	drop_pool_if_empty(instance->pool);
 }
 
+/* Its sessions go on as outsiders, and find out when they end. */
+static void
+evict_with_sessions(int i)
+{
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		if (registry->sessions[slot].kind == SESSION_FREE || registry->sessions[slot].instance != i)
+			continue;
+		registry->pools[registry->instances[i].pool].held -=
+			registry->sessions[slot].kind == SESSION_POOL;
+		memset(&registry->sessions[slot], 0, sizeof(SessionSlot));
+		pg_atomic_fetch_add_u64(&registry->unplaced, 1);
+	}
+	drop_instance(i);
+}
+
 /*
- * In a full table an instance that holds nothing makes room: the one silent
- * for longest; with_pool: of those whose pool goes with them.
+ * In a full table guesses make room first, the newest of them: who invents names loses
+ * his own.  with_pool: all of its pool.
  */
 static int
-evict_instance(bool with_pool)
+evict_guess(bool with_pool)
+{
+	int newest = -1;
+	int pool;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] != 0 && pool_is_guess(&registry->pools[instance->pool]) &&
+			(newest < 0 || instance->joined > registry->instances[newest].joined))
+			newest = i;
+	}
+	if (newest < 0)
+		return -1;
+	pool = registry->instances[newest].pool;
+	for (int i = 0; with_pool && i < pgpm_max_instances; i++)
+		if (i != newest && registry->instance_hashes[i] != 0 && registry->instances[i].pool == pool)
+			evict_with_sessions(i);
+	evict_with_sessions(newest);
+	return newest;
+}
+
+/*
+ * Then an instance that holds nothing: the one silent for longest; with_pool: of
+ * those whose pool goes with them; role: of that role's, unless it is InvalidOid.
+ */
+static int
+evict_instance(bool with_pool, Oid role)
 {
 	int oldest = -1;
 
@@ -270,7 +316,8 @@ evict_instance(bool with_pool)
 		const PoolSlot *pool = &registry->pools[instance->pool];
 		bool shares = grant_applies(instance, pool);
 
-		if (registry->instance_hashes[i] == 0 || (with_pool && pool->ninstances > 1))
+		if (registry->instance_hashes[i] == 0 || (with_pool && pool->ninstances > 1) ||
+			(OidIsValid(role) && pool->role != role))
 			continue;
 		if (instance->held > 0 || instance->knocks > 0 || (shares && grant_believed(instance) > 0))
 			continue;
@@ -282,13 +329,91 @@ evict_instance(bool with_pool)
 	return oldest;
 }
 
-/* What is only remembered makes room first. */
+/*
+ * So that nobody fills a table with names or ids that he invents, one role's own
+ * may have seven eighths of it; beyond that, one of them must make room.
+ */
+static bool
+role_has_its_share(int has, int max)
+{
+	return has >= max - max / 8;
+}
+
+static int
+pools_of(Oid role)
+{
+	int n = 0;
+
+	for (int i = 0; i < pgpm_max_pools; i++)
+		n += registry->pools[i].ninstances > 0 && registry->pools[i].role == role &&
+			 !pool_is_guess(&registry->pools[i]);
+	return n;
+}
+
+static int
+instances_of(Oid role)
+{
+	int n = 0;
+
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (registry->pools[i].role == role && !pool_is_guess(&registry->pools[i]))
+			n += registry->pools[i].ninstances;
+	return n;
+}
+
+/* Within its role's share, if need be after one of that role's has made room? */
+static bool
+may_add_pool(const Identity *who)
+{
+	return who->identified_by != BY_CLIENT ||
+		   !role_has_its_share(pools_of(who->role), pgpm_max_pools) ||
+		   evict_instance(true, who->role) >= 0;
+}
+
+/* The pool's count of instances has been raised for the newcomer already. */
+static bool
+may_add_instance(const Identity *who)
+{
+	return who->identified_by != BY_CLIENT ||
+		   !role_has_its_share(instances_of(who->role) - 1, pgpm_max_instances) ||
+		   evict_instance(false, who->role) >= 0;
+}
+
+/* Free, or only remembered. */
 static int
 find_free_pool(void)
 {
 	int i = find_free(registry->pool_hashes, pgpm_max_pools);
 
 	return i >= 0 ? i : past_forget_pool();
+}
+
+/* A guess takes only what is free. */
+static int
+room_for_pool(const Identity *who)
+{
+	int i;
+
+	if (!may_add_pool(who))
+		return -1;
+	if (who->identified_by != BY_CLIENT)
+		return find_free(registry->pool_hashes, pgpm_max_pools);
+	i = find_free_pool();
+	if (i < 0 && (evict_guess(true) >= 0 || evict_instance(true, InvalidOid) >= 0))
+		i = find_free_pool();
+	return i;
+}
+
+static int
+room_for_instance(const Identity *who)
+{
+	int i = past_free_instance();
+
+	if (i < 0 && who->identified_by == BY_CLIENT)
+		i = evict_guess(false);
+	if (i < 0 && who->identified_by == BY_CLIENT)
+		i = evict_instance(false, InvalidOid);
+	return i;
 }
 
 /* With its first instance, for the first time or again. */
@@ -298,6 +423,7 @@ begin_pool(int i, const Identity *who)
 	PoolSlot *pool = &registry->pools[i];
 
 	memset(pool, 0, sizeof(*pool));
+	pool->identified_by = who->identified_by;
 	pool->role = who->role;
 	pool->database = who->database;
 	strlcpy(pool->name, who->pool, NAME_LEN);
@@ -311,7 +437,7 @@ begin_pool(int i, const Identity *who)
 static int
 find_or_add_pool(const Identity *who)
 {
-	uint64 hash = registry_pool_hash(who->pool, who->role, who->database);
+	uint64 hash = registry_pool_hash(who->pool, who->role, who->database, who->identified_by);
 	int i = find_pool(who, hash);
 
 	if (i >= 0)
@@ -320,9 +446,7 @@ find_or_add_pool(const Identity *who)
 			begin_pool(i, who);
 		return i;
 	}
-	i = find_free_pool();
-	if (i < 0 && evict_instance(true) >= 0)
-		i = find_free_pool();
+	i = room_for_pool(who);
 	if (i < 0)
 		return -1;
 	begin_pool(i, who);
@@ -381,12 +505,15 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 
 	/* counted before anybody is evicted: it may be the last one of the same pool, which must not go with it */
 	registry->pools[pool].ninstances++;
-	i = who->has_id ? past_find_ghost(hash, pool, who->id) : -1;
-	back = i >= 0;
-	if (i < 0)
-		i = past_free_instance();
-	if (i < 0)
-		i = evict_instance(false);
+	if (!may_add_instance(who))
+		i = -1;
+	else
+	{
+		i = who->has_id ? past_find_ghost(hash, pool, who->id) : -1;
+		back = i >= 0;
+		if (i < 0)
+			i = room_for_instance(who);
+	}
 	if (i < 0)
 	{
 		registry->pools[pool].ninstances--;
@@ -479,13 +606,15 @@ registry_attach(const Identity *who, int session, Refusal *refusal)
 	if (i >= 0)
 	{
 		enter_session(session, i, who, now);
-		if (registry->instances[i].held + registry->instances[i].knocks == 1)
+		if (who->identified_by == BY_CLIENT &&
+			registry->instances[i].held + registry->instances[i].knocks == 1)
 			grant_first(&registry->instances[i], &registry->pools[pool]);
 	}
 	LWLockRelease(registry->lock);
 
 	if (i < 0 && refusal->reason == REFUSED_NOT)
-		pg_atomic_fetch_add_u64(&registry->attach_refused, 1);
+		pg_atomic_fetch_add_u64(
+			who->identified_by == BY_CLIENT ? &registry->attach_refused : &registry->unplaced, 1);
 	return i;
 }
 
@@ -496,6 +625,12 @@ registry_detach(int session)
 	InstanceSlot *instance;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	if (slot->kind == SESSION_FREE)
+	{
+		/* a guess that has made room */
+		LWLockRelease(registry->lock);
+		return;
+	}
 	instance = &registry->instances[slot->instance];
 	if (slot->kind == SESSION_KNOCK)
 		instance->knocks--;

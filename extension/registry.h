@@ -11,7 +11,8 @@
  *
  * Life of a slot
  *	A pool begins with its first instance and ends with its last; past.h says what is
- *	remembered of either.  An instance
+ *	remembered of either.  A guessed one also ends, with its
+ *	sessions taken away, where one that names itself needs the room.  An instance
  *	begins with its first session.  One that follows or reports outlives its last session by
  *	instance_timeout (two leases), because its client may still believe its limit, and keeps its
  *	place in the queue; any other ends with its last session.  A session slot belongs to the backend whose number
@@ -46,6 +47,7 @@
 #include "utils/backend_status.h"
 
 #include "health.h"
+#include "identify.h"
 #include "pgpool_monitor.h"
 #include "report.h"
 #include "rules.h"
@@ -80,6 +82,7 @@ typedef struct Publication
 typedef struct PoolSlot
 {
 	/* identity, constant while the slot is used */
+	IdentifiedBy identified_by; /* a guess is never the pool that gives itself that name */
 	Oid role;
 	Oid database;
 	char name[NAME_LEN];
@@ -179,6 +182,12 @@ typedef struct SessionSlot
 	int64 attached;					  /* pgpm_now() */
 	volatile PgBackendStatus *status; /* this backend's entry, at the same address everywhere */
 	bool listens;					  /* has run LISTEN; written without the lock */
+
+	/*
+	 * When the last command ended that was no report, if reports are all that came since; else 0.
+	 * Written by this backend without the lock: a view may see what was true a moment ago.
+	 */
+	TimestampTz idle_since;
 } SessionSlot;
 
 /* What the worker found in its last round, and since the server started. */
@@ -212,6 +221,7 @@ typedef struct Registry
 	pg_atomic_uint64 reports_ignored;
 	pg_atomic_uint64 reports_rejected;
 	pg_atomic_uint64 attach_refused; /* sessions that found a table full */
+	pg_atomic_uint64 unplaced;		 /* guessed ones, for which there was no room, or no more */
 	pg_atomic_flag refusal_logged;	 /* the log has been told of the first */
 
 	/* enforcement (enforce.c); the counts are written under the lock */
@@ -286,6 +296,7 @@ typedef struct Refusal
 /* Who a session says it is. */
 typedef struct Identity
 {
+	IdentifiedBy identified_by;
 	char pool[NAME_LEN];
 	char id[NAME_LEN]; /* given or made */
 	bool has_id;
@@ -311,7 +322,7 @@ extern int registry_attach(const Identity *who, int session, Refusal *refusal);
 extern void registry_detach(int session);
 
 /* What names are found by; 0 is none's. */
-extern uint64 registry_pool_hash(const char *name, Oid role, Oid database);
+extern uint64 registry_pool_hash(const char *name, Oid role, Oid database, IdentifiedBy by);
 extern uint64 registry_instance_hash(const char *id, int pool);
 
 /* True if the report was news to the session's instance. */
@@ -320,12 +331,20 @@ extern bool registry_apply_report(int instance, const Report *report);
 /* Have the worker look now instead of at its next round. */
 extern void registry_wake_worker(void);
 
-/*---- about pools ----*/
+/*---- about pools and instances, as they are or copied ----*/
 
 /* The mode in force: global "off" beats a rule's.  A global mode that is turned down needs no worker. */
 extern PgpmMode pool_mode(const PoolSlot *pool);
 
-/*---- about instances, as they are or copied ----*/
+/*
+ * Its clients have not named it.  It is only watched: no rule is its, it is never limited or
+ * refused, and it makes room for any pool that has named itself.
+ */
+static inline bool
+pool_is_guess(const PoolSlot *pool)
+{
+	return pool->identified_by != BY_CLIENT;
+}
 
 extern int32 instance_demand(const InstanceSlot *instance);
 

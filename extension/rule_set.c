@@ -179,7 +179,9 @@ rule_set_match(PoolSlot *pool)
 	const Rule *rule;
 
 	pool->rules_version = registry->rules_version;
-	pool->rule = rules_match(&registry->rules, pool->name, pool->role_name, pool->database_name);
+	pool->rule = pool_is_guess(pool) ? -1
+									 : rules_match(&registry->rules, pool->name, pool->role_name,
+												   pool->database_name);
 	pool->weight = 1;
 	pool->floor = 0;
 	pool->ceiling = -1;

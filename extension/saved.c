@@ -358,7 +358,8 @@ load_pool(const SavedPool *saved, int i)
 	record->since = saved->since;
 	record->gone = pgpm_now() - i;
 	record->totals = saved->totals;
-	registry->pool_hashes[i] = registry_pool_hash(pool->name, pool->role, pool->database);
+	registry->pool_hashes[i] =
+		registry_pool_hash(pool->name, pool->role, pool->database, BY_CLIENT);
 }
 
 static void

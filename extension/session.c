@@ -15,6 +15,12 @@
  *	aborted, however the process ends; when it is killed outright the whole
  *	registry is made anew.
  *
+ * Sessions that name no pool
+ *	get a name by pgpool_monitor.identify at the same place, or at the next commit
+ *	after it has changed or the mode has been turned up.  They are only counted: they have no
+ *	allotment, are sent nothing that they would not be sent otherwise, and their reports are ignored.
+ *	Where room runs out their slot is taken away (registry.c), which they do not notice.
+ *
  * What must not happen at a commit
  *	An error at XACT_EVENT_COMMIT can become a PANIC.  So nothing is allocated
  *	there: the report was parsed by the setting's check hook, the allotment's
@@ -48,6 +54,7 @@
 #include "compat.h"
 #include "enforce.h"
 #include "grant.h"
+#include "identify.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "report.h"
@@ -60,13 +67,16 @@ char *pgpm_pool = NULL;
 char *pgpm_instance = NULL;
 static char *report_setting = NULL;
 static int allotment_setting = 0; /* a counter: what it shows is rendered from `told` */
+static char *identify_setting = NULL;
+static IdentifyList guesses; /* in force */
 
 /*---- this backend ----*/
 
 typedef enum Attachment
 {
 	UNDECIDED, /* startup is not over */
-	STRANGER,  /* has no identity, or may have none: never looked at again */
+	STRANGER,  /* may have no identity: never looked at again */
+	UNNAMED,   /* has named no pool */
 	WAITING,   /* has one, but the mode is off */
 	ATTACHED,
 	REFUSED /* a table was full */
@@ -75,6 +85,15 @@ typedef enum Attachment
 static Attachment attachment = UNDECIDED;
 static int my_session;
 static int my_instance;
+
+/* Of an UNNAMED session. */
+static char first_application[NAMEDATALEN]; /* application_name as the client sent it at startup */
+static bool guess_is_due = true;			/* `guesses` have changed, or were never tried */
+static bool counted = false; /* in the pool that was guessed, or was until room ran out */
+
+/* When the last command ended that was no report; exact once the session has reported. */
+static TimestampTz last_command = 0;
+static bool has_reported = false;
 
 /* What the client was told last. */
 static struct
@@ -161,13 +180,34 @@ given_by_client(const char *setting)
 	return compat_guc_source(setting) == PGC_S_CLIENT;
 }
 
+/* What any session has. */
+static void
+describe(Identity *who)
+{
+	memset(who, 0, sizeof(*who));
+	who->role = GetAuthenticatedUserId();
+	who->database = MyDatabaseId;
+	strlcpy(who->role_name, MyProcPort->user_name, NAMEDATALEN);
+	strlcpy(who->database_name, MyProcPort->database_name, NAMEDATALEN);
+	strlcpy(who->host, MyProcPort->remote_host ? MyProcPort->remote_host : "", NAME_LEN);
+}
+
+/* Instead of an id. */
+static void
+make_id(Identity *who)
+{
+	snprintf(who->id, NAME_LEN, "%s/%s", who->host, who->application);
+}
+
+/* As the client says. */
 static void
 identify(Identity *who)
 {
 	size_t length = 0;
 
-	memset(who, 0, sizeof(*who));
+	describe(who);
 	strlcpy(who->pool, pgpm_pool, NAME_LEN);
+	strlcpy(who->application, application_name ? application_name : "", NAMEDATALEN);
 	if (given_by_client("pgpool_monitor.instance"))
 	{
 		length = id_length(pgpm_instance);
@@ -176,16 +216,50 @@ identify(Identity *who)
 		who->reports = who->has_id && instance_has("report=1");
 		who->knock = who->has_id && instance_has("kind=knock");
 	}
-	who->role = GetAuthenticatedUserId();
-	who->database = MyDatabaseId;
-	strlcpy(who->role_name, MyProcPort->user_name, NAMEDATALEN);
-	strlcpy(who->database_name, MyProcPort->database_name, NAMEDATALEN);
-	strlcpy(who->host, MyProcPort->remote_host ? MyProcPort->remote_host : "", NAME_LEN);
-	strlcpy(who->application, application_name ? application_name : "", NAMEDATALEN);
 	if (who->has_id)
 		strlcpy(who->id, pgpm_instance, length + 1);
 	else
-		snprintf(who->id, NAME_LEN, "%s/%s", who->host, who->application);
+		make_id(who);
+}
+
+/* As pgpool_monitor.identify says; false if that yields no name. */
+static bool
+guess(Identity *who)
+{
+	const char *name;
+
+	describe(who);
+	strlcpy(who->application, first_application, NAMEDATALEN);
+	who->identified_by = identify_guess(&guesses, who->application, who->role_name, &name);
+	strlcpy(who->pool, name, NAME_LEN);
+	make_id(who);
+	return who->identified_by != BY_CLIENT;
+}
+
+static bool
+check_identify(char **newval, void **extra, GucSource source)
+{
+	IdentifyList list;
+	const char *error = identify_parse(*newval, &list);
+
+	if (error == NULL)
+	{
+		*extra = compat_guc_malloc(sizeof(list));
+		if (*extra != NULL)
+			memcpy(*extra, &list, sizeof(list));
+		return *extra != NULL;
+	}
+	GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+	GUC_check_errdetail("%s", error);
+	GUC_check_errhint("Available: \"options\", \"application_name\", \"role\", or \"none\" alone.");
+	return false;
+}
+
+static void
+assign_identify(const char *newval, void *extra)
+{
+	guesses = *(IdentifyList *) extra;
+	guess_is_due = true;
 }
 
 /*---- allotment ----*/
@@ -271,9 +345,18 @@ deliver_allotment(void)
 /*---- attach and detach ----*/
 
 static void
+uncount(void)
+{
+	if (counted)
+		registry_detach(my_session);
+	counted = false;
+}
+
+static void
 detach(int code, Datum arg)
 {
 	enforce_stop_waiting();
+	uncount();
 	if (attachment != ATTACHED)
 		return;
 	attachment = STRANGER;
@@ -296,6 +379,34 @@ complain_of_full_table(void)
 							  pgpm_max_instances, pgpm_max_pools)));
 }
 
+/* Before there is anything to undo, for registering can fail. */
+static void
+detach_at_exit(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		on_shmem_exit(detach, (Datum) 0);
+	registered = true;
+}
+
+/* Nobody is told: not the client, whom it does not concern, nor the worker, for whom it stays outside. */
+static void
+count_as_guessed(void)
+{
+	Identity who;
+	Refusal refusal;
+
+	guess_is_due = false;
+	uncount();
+	if (!guess(&who))
+		return;
+	detach_at_exit();
+	who.admission = ADMIT_PRESENT;
+	my_session = compat_my_slot();
+	counted = registry_attach(&who, my_session, &refusal) >= 0;
+}
+
 /* At startup a session that is one too many can be refused; later it is somebody's, and stays. */
 static void
 attach(bool at_startup)
@@ -305,10 +416,7 @@ attach(bool at_startup)
 	identify(&who);
 	who.admission = at_startup ? ADMIT_WITHIN_LIMITS : ADMIT_PRESENT;
 	enforce_look_up(&who);
-
-	/* registering can fail, while there is nothing to undo yet */
-	on_shmem_exit(detach, (Datum) 0);
-
+	detach_at_exit();
 	my_session = compat_my_slot();
 	my_instance = enforce_attach(&who, my_session);
 	if (my_instance < 0)
@@ -324,11 +432,17 @@ attach(bool at_startup)
 	registry_wake_worker();
 }
 
-static bool
-may_attach(void)
+/* At the end of startup. */
+static Attachment
+decide(void)
 {
-	return MyProcPort != NULL && MyBackendType == B_BACKEND && !am_walsender && !IsBinaryUpgrade &&
-		   pgpm_pool[0] != '\0' && given_by_client("pgpool_monitor.pool");
+	if (MyProcPort == NULL || MyBackendType != B_BACKEND || am_walsender || IsBinaryUpgrade)
+		return STRANGER;
+	if (pgpm_pool[0] != '\0' && given_by_client("pgpool_monitor.pool"))
+		return WAITING;
+	if (application_name != NULL && given_by_client("application_name"))
+		strlcpy(first_application, application_name, NAMEDATALEN);
+	return UNNAMED;
 }
 
 /*
@@ -345,7 +459,8 @@ adopt_from_leader(void)
 	if (leader == NULL)
 		return;
 	slot = &registry->sessions[compat_slot_of(leader)];
-	if (slot->kind == SESSION_FREE || slot->pid != leader->pid)
+	if (slot->kind == SESSION_FREE || slot->pid != leader->pid ||
+		pool_is_guess(&registry->pools[registry->instances[slot->instance].pool]))
 		return;
 	if (registry->instances[slot->instance].has_id)
 		strlcpy(told.id, registry->instances[slot->instance].id, NAME_LEN);
@@ -363,10 +478,12 @@ before_commit(void)
 		if (IsParallelWorker())
 			adopt_from_leader();
 		else
-			attachment = may_attach() ? WAITING : STRANGER;
+			attachment = decide();
 	}
 	if (attachment == WAITING && pg_atomic_read_u32(&registry->mode) != MODE_OFF)
 		attach(at_startup);
+	if (attachment == UNNAMED && guess_is_due && pg_atomic_read_u32(&registry->mode) != MODE_OFF)
+		count_as_guessed();
 }
 
 /*---- reports ----*/
@@ -405,12 +522,45 @@ assign_report(const char *newval, void *extra)
 	is_staged = true;
 }
 
+/*
+ * A report on an idle session is no end of its idleness.  The server's own clock of that has begun
+ * anew with the report, so that what it was before has to be kept.  Most sessions
+ * never report: these only note what costs nothing, when their last command began.
+ * Accepted: a transaction that does other work beside its report counts as a report.
+ */
+static void
+note_command(void)
+{
+	SessionSlot *slot = &registry->sessions[my_session];
+
+	if (!has_reported)
+	{
+		last_command = MyBEEntry->st_state_start_timestamp;
+		return;
+	}
+	last_command = GetCurrentTransactionStopTimestamp();
+	slot->idle_since = 0;
+}
+
+static void
+note_report(void)
+{
+	SessionSlot *slot = &registry->sessions[my_session];
+
+	has_reported = true;
+	slot->idle_since = last_command != 0 ? last_command : slot->attached_at;
+}
+
 static void
 apply_staged_report(void)
 {
 	if (!is_staged)
+	{
+		note_command();
 		return;
+	}
 	is_staged = false;
+	note_report();
 	if (!staged.valid)
 		pg_atomic_fetch_add_u64(&registry->reports_rejected, 1);
 	else if (pg_atomic_read_u32(&registry->mode) != MODE_OFF)
@@ -440,6 +590,7 @@ at_transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			is_staged = false;
+			note_command();
 			if (!proc_exit_inprogress)
 				deliver_allotment();
 			break;
@@ -464,6 +615,13 @@ session_install_hooks(void)
 void
 session_define_settings(void)
 {
+	DefineCustomStringVariable(
+		"pgpool_monitor.identify", "Sets by what a session's pool is identified.",
+		"For a session that names no pool by its startup options, the first identifier of the list "
+		"that yields a name counts. Such sessions are only counted.",
+		&identify_setting, "options, application_name", PGC_SIGHUP, 0, check_identify,
+		assign_identify, NULL);
+
 	/* the two names are frozen: anything new is a key in "instance" */
 	DefineCustomStringVariable(
 		"pgpool_monitor.pool", "Names the connection pool that this session belongs to.",

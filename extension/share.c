@@ -210,7 +210,9 @@ copy_instances(int64 now)
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
 		member_of[i] = -1;
-		if (registry->instance_hashes[i] != 0 && pool_hashes[registry->instances[i].pool] != 0)
+		/* guesses are no members: their sessions are outside, and the fleet reports no less for them */
+		if (registry->instance_hashes[i] != 0 && pool_hashes[registry->instances[i].pool] != 0 &&
+			!pool_is_guess(&registry->pools[registry->instances[i].pool]))
 			copy_instance(i, now);
 	}
 	memcpy(sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));

@@ -20,7 +20,7 @@
 #include "registry.h"
 #include "view.h"
 
-#define INFO_COLS 35
+#define INFO_COLS 36
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_info);
 
@@ -94,6 +94,7 @@ pgpool_monitor_info(PG_FUNCTION_ARGS)
 	put_int(&row, ninstances);
 	put_int(&row, pgpm_max_instances);
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->attach_refused)));
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->unplaced)));
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->reports_applied)));
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->reports_ignored)));
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&registry->reports_rejected)));

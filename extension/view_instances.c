@@ -19,8 +19,8 @@
 #include "registry.h"
 #include "view.h"
 
-#define INSTANCES_COLS 41
-#define SESSIONS_COLS 12
+#define INSTANCES_COLS 42
+#define SESSIONS_COLS 14
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_instances);
 PG_FUNCTION_INFO_V1(pgpool_monitor_sessions);
@@ -85,10 +85,11 @@ emit_instance(FunctionCallInfo fcinfo, const Copy *copy, const InstanceSlot *ins
 		put(&row, BoolGetDatum(instance->acked));
 	else
 		put_null(&row);
-	put_ms(&row, Max(0, instance->lease_until - copy->now) / 1000.0);
+	put_ms(&row, pool_is_guess(pool) ? -1 : Max(0, instance->lease_until - copy->now) / 1000.0);
 	put_ms(&row, instance->reported ? Max(0, copy->now - instance->report_time) / 1000.0 : -1);
 	put_reported(&row, instance);
 	put(&row, TimestampTzGetDatum(instance->joined_at));
+	put_text(&row, identify_name(pool->identified_by));
 	emit(fcinfo, &row, INSTANCES_COLS);
 }
 
@@ -115,6 +116,20 @@ loan_of(const InstanceSlot *instance, int pid)
 	return NULL;
 }
 
+/*
+ * Not lent, as of the last report: that was made after the session had begun, listed
+ * all loans, and had nobody in a state between.
+ */
+static bool
+is_known_idle(const SessionSlot *session, const InstanceSlot *instance)
+{
+	const Report *report = &instance->report;
+
+	return instance->reported && session->kind == SESSION_POOL && report->idle > 0 &&
+		   report->in_use <= report->nloans && report->opening == 0 && report->resetting == 0 &&
+		   report->closing == 0 && session->attached < instance->report_time;
+}
+
 static void
 emit_session(FunctionCallInfo fcinfo, const Copy *copy, const SessionSlot *session,
 			 const InstanceSlot *instance)
@@ -139,8 +154,16 @@ emit_session(FunctionCallInfo fcinfo, const Copy *copy, const SessionSlot *sessi
 		put_name_or_null(&row, loan->site);
 	}
 	else
-		for (int i = 0; i < 4; i++)
+	{
+		put_text_or_null(&row, is_known_idle(session, instance) ? "idle" : "");
+		for (int i = 0; i < 3; i++)
 			put_null(&row);
+	}
+	put_text(&row, identify_name(pool->identified_by));
+	if (session->idle_since != 0)
+		put(&row, TimestampTzGetDatum(session->idle_since));
+	else
+		put_null(&row);
 	emit(fcinfo, &row, SESSIONS_COLS);
 }
 

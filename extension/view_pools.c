@@ -25,7 +25,7 @@
 #include "registry.h"
 #include "view.h"
 
-#define POOLS_COLS 20
+#define POOLS_COLS 21
 #define LIMITS_COLS 19
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_pools);
@@ -226,11 +226,12 @@ emit_pool(FunctionCallInfo fcinfo, const Copy *copy, PoolSums *sums, int i)
 	put_int_or_null(&row, pool->ceiling >= 0, pool->ceiling);
 	put_name(&row, pool->role_name);
 	put_name(&row, pool->database_name);
+	put_text(&row, identify_name(pool->identified_by));
 	if (health_is_watched(&copy->health[i], copy->pool_hashes[i], copy->now))
 		put(&row, TimestampTzGetDatum(copy->health[i].since));
 	else
 		put_null(&row);
-	put_int(&row, health);
+	put_int(&row, pool_is_guess(pool) ? INT_MAX - 1 : (int) health);
 	emit(fcinfo, &row, POOLS_COLS);
 }
 
@@ -273,20 +274,32 @@ count_application(Outside *outside, const char *name)
 	outside->applications[outside->napplications++].count = 1;
 }
 
-static bool
-is_attached(const Copy *copy, int pid)
+static int
+compare_pids(const void *a, const void *b)
 {
+	return *(const int *) a < *(const int *) b ? -1 : *(const int *) a > *(const int *) b;
+}
+
+/* Of attached sessions, in order. */
+static int *
+find_pids(const Copy *copy, int *npids)
+{
+	int *pids = palloc_array(int, MaxBackends);
+
+	*npids = 0;
 	for (int slot = 0; slot < MaxBackends; slot++)
-		if (copy->sessions[slot].pid == pid &&
-			view_instance_of(copy, &copy->sessions[slot]) != NULL)
-			return true;
-	return false;
+		if (view_instance_of(copy, &copy->sessions[slot]) != NULL)
+			pids[(*npids)++] = copy->sessions[slot].pid;
+	qsort(pids, *npids, sizeof(int), compare_pids);
+	return pids;
 }
 
 static void
 count_outside(const Copy *copy, Outside *outside)
 {
 	int n = pgstat_fetch_stat_numbackends();
+	int npids;
+	int *pids = find_pids(copy, &npids);
 
 	memset(outside, 0, sizeof(*outside));
 	for (int i = 1; i <= n; i++)
@@ -294,7 +307,7 @@ count_outside(const Copy *copy, Outside *outside)
 		const PgBackendStatus *status = compat_status_entry(i);
 
 		if (status == NULL || status->st_procpid == 0 || status->st_backendType != B_BACKEND ||
-			is_attached(copy, status->st_procpid))
+			bsearch(&status->st_procpid, pids, npids, sizeof(int), compare_pids) != NULL)
 			continue;
 		outside->sessions++;
 		outside->active += status->st_state == STATE_RUNNING || status->st_state == STATE_FASTPATH;
@@ -348,7 +361,7 @@ emit_outside(FunctionCallInfo fcinfo, const Copy *copy)
 		put_null(&row);
 	put_int(&row, outside->active);
 	put_int(&row, outside->idle_in_xact);
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < 8; i++)
 		put_null(&row);
 	put_int(&row, INT_MAX);
 	emit(fcinfo, &row, POOLS_COLS);
@@ -469,6 +482,16 @@ emit_limit(FunctionCallInfo fcinfo, const PoolSums *sums, const PoolSlot *pool)
 	emit(fcinfo, &row, LIMITS_COLS);
 }
 
+static int
+count_named(const Copy *copy)
+{
+	int n = 0;
+
+	for (int i = 0; i < copy->ninstances; i++)
+		n += !pool_is_guess(&copy->pools[copy->instances[i].pool]);
+	return n;
+}
+
 static void
 emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 {
@@ -482,7 +505,7 @@ emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 	put_null(&row);
 	put_null(&row);
 	put_int_or_null(&row, known, round->capacity);
-	put_int(&row, copy->ninstances);
+	put_int(&row, count_named(copy));
 	for (int i = 0; i < 2; i++)
 		put_null(&row);
 	put_int_or_null(&row, known, round->held);
@@ -507,8 +530,10 @@ pgpool_monitor_limits(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (view_sees_everything())
 		emit_server_limit(fcinfo, copy);
+	/* guesses have none */
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums[i].instances > 0 && view_may_see(&copy->pools[i]))
+		if (sums[i].instances > 0 && !pool_is_guess(&copy->pools[i]) &&
+			view_may_see(&copy->pools[i]))
 			emit_limit(fcinfo, &sums[i], &copy->pools[i]);
 	return (Datum) 0;
 }

@@ -72,6 +72,7 @@ unix_socket_directories = '$work'
 max_connections = 30
 shared_preload_libraries = 'pgpool_monitor'
 pgpool_monitor.mode = share
+pgpool_monitor.identify = options
 pgpool_monitor.report_interval = ${interval}ms
 pgpool_monitor.lease = ${lease}ms
 pgpool_monitor.retry_interval = ${interval}ms

@@ -40,6 +40,8 @@ sub unstarted_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	my %all = (
 		shared_preload_libraries => 'pgpool_monitor',
+		# So that the tests' own psql sessions are nobody's; 205_identify.pl is about what they are else.
+		'pgpool_monitor.identify' => 'options',
 		max_connections => 100,
 		# The modules' defaults are made for debugging a backend: every statement in the log, no restart after a crash.
 		log_statement => 'none',
