@@ -313,10 +313,10 @@ static uint32_t
 hash_of(const HistoryPool *pool)
 {
 	uint64_t hash = UINT64_C(14695981039346656037);
-	uint32_t oids[2] = { pool->role, pool->database };
+	uint64_t oids = (uint64_t) pool->role << 32 | pool->database;
 
-	for (size_t i = 0; i < sizeof(oids); i++)
-		hash = (hash ^ ((const unsigned char *) oids)[i]) * UINT64_C(1099511628211);
+	for (; oids != 0; oids >>= 8)
+		hash = (hash ^ (oids & 0xff)) * UINT64_C(1099511628211);
 	for (const char *p = pool->name; *p != '\0'; p++)
 		hash = (hash ^ (unsigned char) *p) * UINT64_C(1099511628211);
 	return (uint32_t) (hash ^ (hash >> 32));

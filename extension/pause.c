@@ -121,17 +121,25 @@ load(PauseList *list)
 	FreeFile(file);
 }
 
+static bool
+write_list(FILE *file, const PauseList *list)
+{
+	FileHeader header = { .magic = FILE_MAGIC, .n = list->n, .crc = checksum(list) };
+
+	return fwrite(&header, sizeof(header), 1, file) == 1 &&
+		   fwrite(list->pauses, sizeof(Pause), list->n, file) == (size_t) list->n &&
+		   fflush(file) == 0;
+}
+
 static void
 save(const PauseList *list)
 {
-	FileHeader header = { .magic = FILE_MAGIC, .n = list->n, .crc = checksum(list) };
 	FILE *file = AllocateFile(TEMPORARY_FILE, PG_BINARY_W);
 
 	if (file == NULL)
 		ereport(ERROR, (errcode_for_file_access(),
 						errmsg("could not open file \"%s\": %m", TEMPORARY_FILE)));
-	if (fwrite(&header, sizeof(header), 1, file) != 1 ||
-		fwrite(list->pauses, sizeof(Pause), list->n, file) != (size_t) list->n || fflush(file) != 0)
+	else if (!write_list(file, list))
 		ereport(ERROR, (errcode_for_file_access(),
 						errmsg("could not write file \"%s\": %m", TEMPORARY_FILE)));
 	if (FreeFile(file) != 0)

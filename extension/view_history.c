@@ -116,7 +116,7 @@ pgpool_monitor_history(PG_FUNCTION_ARGS)
 	ring = history_copy();
 	if (ring == NULL)
 		return (Datum) 0;
-	visible = palloc0_array(Visible, history_ring_names(ring));
+	visible = (Visible *) palloc0(mul_size(history_ring_names(ring), sizeof(Visible)));
 	history_ring_start(ring, &cursor);
 	while ((pool = history_ring_next(ring, &cursor, &sample)) >= 0)
 	{

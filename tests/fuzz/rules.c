@@ -288,7 +288,7 @@ check_line(const char *text, const RulesError *error)
 {
 	int lines = 1;
 
-	for (int i = 0; i < error->offset; i++)
+	for (int i = 0; i < error->offset && text[i] != '\0'; i++)
 		lines += text[i] == '\n';
 	hold(error->line == lines, "line %d, not %d", error->line, lines);
 	hold(error->column >= 1 && error->column <= error->offset + 1, "column %d", error->column);

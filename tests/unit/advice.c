@@ -272,7 +272,7 @@ test_instances(void)
 	double one, eight;
 
 	sample.max_size = 40;
-	sample.acquires = sample.holds = 60 * 600; /* 30 busy */
+	sample.acquires = sample.holds = INT64_C(60) * 600; /* 30 busy */
 	sample.in_use = 30;
 	one = judge(&sample, 60).predicted_ms;
 	sample.instances = 8;

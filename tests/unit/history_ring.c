@@ -186,7 +186,7 @@ test_every_remainder(void)
 static void
 test_a_day(void)
 {
-	size_t size = 8192 * 1024;
+	size_t size = (size_t) 8192 * 1024;
 	void *memory = malloc(size);
 	HistoryRing *ring = history_ring_init(memory, size, 256);
 
@@ -204,7 +204,7 @@ test_a_day(void)
 static void
 test_copy_stands_alone(void)
 {
-	size_t size = 32 * 1024;
+	size_t size = (size_t) 32 * 1024;
 	void *memory = malloc(size);
 	HistoryRing *ring = history_ring_init(memory, size, 10);
 	void *other = malloc(history_ring_bytes(ring));
@@ -258,7 +258,7 @@ test_larger_than_the_ring(void)
 static void
 test_names_run_out(void)
 {
-	size_t size = 64 * 1024;
+	size_t size = (size_t) 64 * 1024;
 	void *memory = malloc(size);
 	HistoryRing *ring = history_ring_init(memory, size, 2); /* 4 names */
 	int wrong = 0;

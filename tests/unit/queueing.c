@@ -72,8 +72,9 @@ test_closed_forms(void)
 {
 	int wrong = 0;
 
-	for (double rho = 0.01; rho < 1.0; rho += 0.01)
+	for (int percent = 1; percent < 100; percent++)
 	{
+		double rho = percent / 100.0;
 		double a = 3 * rho;
 		double three = a * a * a / 6 / (1 - rho);
 

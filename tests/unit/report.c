@@ -624,8 +624,9 @@ moments_are(const char *name, double (*one)(void), double variation, double vari
 {
 	double worst = 0, worst_variation = 0;
 
-	for (double mean = 0.1; mean < 100; mean *= 1.7)
+	for (int step = 0; step < 14; step++)
 	{
+		double mean = 0.1 * pow(1.7, step);
 		int64_t buckets[REPORT_BUCKETS] = { 0 };
 		double sum = 0, got, got_variation;
 		int64_t n;
