@@ -356,16 +356,19 @@ wait_until(sub { return state_of($peer{silent}) eq 'off' && state_of($peer{watch
 $peer{shared}->report(max => 5, in_use => 1, waiting => 2);
 wait_until(sub { state_of($peer{shared}); return $peer{shared}->allotment->{limit} >= 3; }, 'who shares has a limit');
 my $limit = $peer{shared}->allotment->{limit};
-is(sql('SELECT pgpool_monitor.pause()'), '2', 'a pause covers those that follow');
+# an instance of before may be on its way out yet
+my $following = sql(q(SELECT count(*) FROM pgpool_monitor.instances WHERE follows AND pool <> 'silent'));
+is(sql('SELECT pgpool_monitor.pause()'), $following, 'a pause covers those that follow')
+  || diag(sql('SELECT pool, instance, follows, state, sessions, knocks FROM pgpool_monitor.instances'));
 is(state_of($peer{shared}), 'paused', 'in mode share');
 is($peer{shared}->allotment->{limit}, $limit, 'who keeps his limit');
 is(state_of($peer{watched}), 'paused', 'in mode observe');
 is($peer{watched}->allotment->{limit}, -1, 'who has none');
 is(state_of($peer{silent}), 'off', 'not in mode off');
 is(state_of($peer{loose}), 'ok', 'nor who does not follow');
-is(sql('SELECT instances, heard FROM pgpool_monitor.pauses'), '2|0', 'nobody has acknowledged it');
+is(sql('SELECT instances, heard FROM pgpool_monitor.pauses'), "$following|0", 'nobody has acknowledged it');
 $peer{shared}->report(max => 5, in_use => 1, waiting => 2);
-is(sql('SELECT instances, heard, in_use FROM pgpool_monitor.pauses'), '2|1|1', 'one has');
+is(sql('SELECT instances, heard, in_use FROM pgpool_monitor.pauses'), "$following|1|1", 'one has');
 $peer{watched}->report(in_use => 0, ack => $peer{watched}->allotment->{epoch} - 1);
 is(sql('SELECT heard FROM pgpool_monitor.pauses'), '1', 'an older text is not it');
 like(sql(q(SELECT reason FROM pgpool_monitor.limits WHERE pool = 'shared')), qr/^paused: 1 of 2 instances/, 'the view says how many are paused');
