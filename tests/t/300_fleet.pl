@@ -73,7 +73,7 @@ my %worst = (held => 0, excess => -1000, clients => 0);
 
 sub look
 {
-	my $row = $watch->say(q(SELECT concat_ws(' ', (SELECT sum(sessions) FROM pgpool_monitor.instances), capacity,
+	my $row = $watch->say(q(SELECT concat_ws(' ', (SELECT coalesce(sum(sessions), 0) FROM pgpool_monitor.instances), coalesce(capacity, 1000),
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')) FROM pgpool_monitor.info));
 	my ($held, $capacity, $clients) = split / /, $row;
 
