@@ -14,6 +14,7 @@
 
 #include "leave.h"
 
+#include <dirent.h>
 #include <libpq-events.h>
 #include <signal.h>
 
@@ -696,31 +697,66 @@ cancel_it(int index, void *arg)
 	(void) pqpool_cancel(arg, 60000, NULL);
 }
 
+/* Is a request to cancel on its way? */
+static bool
+cancel_is_under_way(void)
+{
+	DIR *threads = opendir("/proc/self/task");
+	struct dirent *entry;
+	bool found = false;
+
+	while (threads != NULL && (entry = readdir(threads)) != NULL)
+	{
+		char path[300], name[32] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+		file = fopen(path, "r");
+		if (file == NULL)
+			continue;
+		found = found || (fgets(name, sizeof(name), file) && strcmp(name, "pqpool-cancel\n") == 0);
+		fclose(file);
+	}
+	if (threads != NULL)
+		closedir(threads);
+	return found;
+}
+
+/* Given back while a request is under way, which a server that is stopped does not answer. */
 static void
 test_late_cancel(void)
 {
 	/* max_size 1: the next holder would get the same */
 	pqpool *pool = open_pool("pool_max_size=1 pool_report=off");
-	int hit = 0;
+	pid_t postmaster =
+		(pid_t) query_int(direct, "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)");
+	int hit = 0, same = 0;
 
-	for (int i = 0; i < 30; i++)
+	for (int i = 0; i < 10; i++)
 	{
 		Threads threads = { 0 };
 		PGconn *conn = acquire_or_give_up(pool);
+		int pid = PQbackendPID(conn);
 
+		if (kill(postmaster, SIGSTOP) != 0)
+			give_up("cannot stop the server");
 		start_thread(&threads, cancel_it, conn);
-		if (i % 2 == 0)
-			sched_yield();
+		if (!WAIT_FOR(cancel_is_under_way()))
+			give_up("no request is sent");
 		(void) pqpool_release(conn);
+		(void) kill(postmaster, SIGCONT);
 		for (int k = 0; k < 20; k++)
 		{
 			conn = acquire_or_give_up(pool);
+			same += PQbackendPID(conn) == pid;
 			hit += query_int(conn, "SELECT 1 FROM generate_series(1, 1000) LIMIT 1") != 1;
 			(void) pqpool_release(conn);
 		}
 		join_threads(&threads);
 	}
-	is_int(hit, 0, "a pqpool_cancel that comes late hits no other holder");
+	is_int(hit, 0, "a pqpool_cancel that is late hits no other holder");
+	is_int(same, 0, "who gets another connection");
+	is_int(stats_of(pool).closed_by[PQPOOL_CLOSE_DISCARD], 10, "since such a one is not kept");
 	ok(stats_of(pool).in_use == 0 && stats_of(pool).size <= 1, "and costs no place");
 	(void) pqpool_close(&pool, -1);
 }
