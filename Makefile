@@ -31,7 +31,7 @@ PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-
 endif
 
 # These run in a private copy, after a set-up, and may be called where there is no pg_config yet: PGXS is not for them.
-staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model soak fuzz lint demo bench bench-server
+staged = check check-unit check-client check-faults check-e2e check-asan check-tsan check-model check-sim soak fuzz lint demo bench bench-server
 standalone = $(staged) check-versions format setup help
 
 ifneq ($(filter-out $(standalone),$(or $(MAKECMDGOALS),all)),)
@@ -58,7 +58,8 @@ ifneq ($(filter $(standalone),$(MAKECMDGOALS)),)
 # --- in a private copy (tests/lib/stage.sh) ---------------------------------------------------------------------------------
 
 # Values for the scripts go by environment: they may have blanks, and quotes of the shell's in them are the user's own business.
-export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS SOAK_SECONDS SOAK_SEED FUZZ_SECONDS VERSIONS MIRROR
+export PG_CONFIG TESTS JOBS KEEP DEMO_SECONDS SOAK_SECONDS SOAK_SEED FUZZ_SECONDS SIM_SEEDS SIM_FIRST SIM_MILLIONS SIM_OUT \
+  VERSIONS MIRROR
 setup = bash tests/lib/setup.sh
 stage = bash tests/lib/stage.sh
 
@@ -94,6 +95,11 @@ check-model:
 	@$(setup) model
 	@$(stage) bash tests/model/run.sh
 
+# The file is opened here, by the caller's rights: in the stage these are another's.
+check-sim:
+	@$(setup) unit
+	@$(stage) bash tests/sim/run.sh $(if $(SIM_OUT),3> "$$SIM_OUT")
+
 lint:
 	@$(setup) check lint
 	@$(stage) bash tests/lib/lint.sh
@@ -102,7 +108,6 @@ demo:
 	@$(setup) demo
 	@$(stage) bash client/examples/demo.sh
 
-# The file is opened here, by the caller's rights: in the stage these are another's.
 bench:
 	@$(setup) check bench
 	@$(stage) bash tests/bench/bench.sh $(if $(BENCH_OUT),3> "$$BENCH_OUT")
@@ -134,6 +139,7 @@ help:
 	@echo 'make check-asan, check-tsan                                         under gcc'"'"'s sanitizers'
 	@echo 'make check-versions [VERSIONS="17 18"] [TESTS=regex] [MIRROR=url]    with other versions of PostgreSQL, as root, in chroots'
 	@echo 'make check-model                                                    the protocol of acquire and release, in two models'
+	@echo 'make check-sim [SIM_SEEDS=2] [SIM_MILLIONS=10] [SIM_OUT=file.tar]   sharing, by simulated fleets (tests/sim/README.md)'
 	@echo 'make soak [SOAK_SECONDS=30] [SOAK_SEED=n] [SANITIZE=kinds]          everything at once against a server that is ill-treated'
 	@echo 'make fuzz [FUZZ_SECONDS=60] [TESTS=regex]                           the parsers, with inputs that libFuzzer makes up'
 	@echo 'make bench [BENCH_ONLY=regex] [BENCH_OUT=file]                      how fast it is, beside others (tests/bench/README.md)'

@@ -317,16 +317,22 @@ target_of(const Target *target)
 
 /*
  * As much of the raise as fits.  What the instance believes already costs
- * nothing; but while the sum is above capacity nothing at all is raised.
+ * nothing; but while the sum is above capacity nothing at all is raised.  Who waits for more
+ * than his first is not queued: he came while there was no room, and was told so.
  */
 static int
 raise_within(InstanceSlot *instance, const Target *target, int64 room)
 {
 	int occupied = grant_occupancy(instance);
-	int limit = (int) Min(target->limit, occupied + room);
+	int told = grant_told(instance).limit;
+	int limit = room < 0 ? told : (int) Min(target->limit, occupied + room);
 
-	if (room < 0 || limit <= grant_told(instance).limit)
+	if (limit <= told)
+	{
+		if (told > 0)
+			publish(instance, told, target->state, target->by_rule);
 		return 0;
+	}
 	publish(instance, limit, target->state, target->by_rule);
 	return grant_occupancy(instance) - occupied;
 }

@@ -258,7 +258,8 @@ count_unshared(void)
 /*
  * Connections that follow nothing.  One that is not attached may be about to
  * be: it counts from the second round on, or at once if there are more of them than
- * members may be opening, for those have been counted already.  In the first
+ * members may be opening, for those have been counted already, and than headroom has room
+ * for: a fleet at rest must not move for each knock that is caught while it is let in.  In the first
  * round, also after a pause, nobody is known, and all count: too few would be given away twice.
  */
 static int
@@ -286,7 +287,7 @@ count_outside(int64 now)
 		if (members[i].shares)
 			expected += members[i].occupancy - members[i].held;
 	acquainted = pg_atomic_read_u32(&registry->mode) != MODE_OFF;
-	return outside + (int) Max(0, arriving - expected);
+	return outside + (int) Max(0, arriving - expected - pgpm_headroom_connections());
 }
 
 /* Rises at once, falls by one a second: capacity that is gone soon again is no use to anybody. */

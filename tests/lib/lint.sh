@@ -33,6 +33,8 @@ flags_of()
     *.cpp) echo "-std=c++11 -Itests/lib -Iclient/include -isystem $libpq_headers" ;;
     extension/*) echo "-std=gnu11 -Iextension -isystem $server_headers" ;;
     client/*) echo "-std=gnu11 -Iclient/include -Iclient/src -isystem $libpq_headers" ;;
+    # the extension's own files see the shim instead of the server's headers
+    tests/sim/* | tests/unit/fleet.c) echo "-std=gnu11 -Itests/lib -Itests/sim/shim -Itests/sim -Iextension" ;;
     *) echo "-std=gnu11 -Itests/lib -Iclient/include -Iclient/src -Iextension -isystem $libpq_headers" ;;
   esac
 }

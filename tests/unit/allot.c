@@ -7,7 +7,8 @@
  * flags: -O2
  *
  * Each fleet is made from a number, which a failure prints; the program run
- * with that number as its argument tries that one alone, and shows it.
+ * with that number as its argument tries that one alone, and shows it; with "-n MILLIONS" it
+ * tries that many (`make check-sim`).
  *
  * Two judges that share nothing: the guarantees, each written down as it stands
  * in the header; and a reference that deals out one connection after the other,
@@ -782,15 +783,15 @@ try_small(Fleet *fleet, uint64_t number, int comparison)
 }
 
 static void
-test_small_fleets(void)
+test_small_fleets(uint64_t fleets)
 {
 	static Fleet fleet;
 	const char *wrong = NULL;
 	uint64_t number;
 
-	for (number = 1; number <= SMALL_FLEETS && !wrong; number++)
+	for (number = 1; number <= fleets && !wrong; number++)
 		wrong = try_small(&fleet, number, (int) (number / 4 % COMPARISONS));
-	if (!ok(!wrong, "%d small fleets: every guarantee, and as the reference", SMALL_FLEETS))
+	if (!ok(!wrong, "%" PRIu64 " small fleets: every guarantee, and as the reference", fleets))
 	{
 		diag("fleet %" PRIu64 ": %s", number - 1, wrong);
 		show_fleet(&fleet);
@@ -798,13 +799,13 @@ test_small_fleets(void)
 }
 
 static void
-test_large_fleets(void)
+test_large_fleets(uint64_t fleets)
 {
 	static Fleet fleet;
 	const char *wrong = NULL;
 	uint64_t number;
 
-	for (number = 1; number <= LARGE_FLEETS && !wrong; number++)
+	for (number = 1; number <= fleets && !wrong; number++)
 	{
 		make_fleet(&fleet, number, &large_scales[number % 2]);
 		run_allot(&fleet);
@@ -812,7 +813,7 @@ test_large_fleets(void)
 		for (int i = 0; i < COMPARISONS && !wrong; i++)
 			wrong = comparisons[i](&fleet);
 	}
-	if (!ok(!wrong, "%d fleets of up to 1,000 instances: every guarantee", LARGE_FLEETS))
+	if (!ok(!wrong, "%" PRIu64 " fleets of up to 1,000 instances: every guarantee", fleets))
 		diag("large fleet %" PRIu64 ": %s", number - 1, wrong);
 }
 
@@ -1000,11 +1001,15 @@ show_one(uint64_t number)
 int
 main(int argc, char **argv)
 {
-	if (argc > 1)
+	uint64_t millions = 1;
+
+	if (argc == 3 && strcmp(argv[1], "-n") == 0)
+		millions = strtoull(argv[2], NULL, 10);
+	else if (argc > 1)
 		return show_one(strtoull(argv[1], NULL, 10));
 	test_by_hand();
-	test_small_fleets();
-	test_large_fleets();
+	test_small_fleets(millions * SMALL_FLEETS);
+	test_large_fleets(millions * LARGE_FLEETS);
 	test_extremes();
 	test_forbidden();
 	show_times();

@@ -1,0 +1,1 @@
+#include "postgres.h" /* which has what this name stands for */
