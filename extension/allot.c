@@ -63,6 +63,7 @@ typedef struct Tree
 	Node *rules;
 	Node *pools;
 	Node *instances;
+	Node *spare; /* as many as there are instances, or pools */
 	int nrules;
 	int npools;
 	int ninstances;
@@ -85,7 +86,8 @@ typedef enum Stage
 } Stage;
 
 /*
- * Sorting, by heap: no memory, no bad case, nothing from the library that may allocate.
+ * Sorting, by heap: no bad case, nothing from the library that may allocate.  Most of what
+ * comes is in order already.
  */
 
 typedef bool (*Before)(const Node *a, const Node *b);
@@ -120,9 +122,20 @@ sift_down(Node *heap, int top, int n, Before before)
 	heap[top] = moving;
 }
 
+static bool
+is_sorted(const Node *nodes, int n, Before before)
+{
+	for (int i = 1; i < n; i++)
+		if (before(&nodes[i], &nodes[i - 1]))
+			return false;
+	return true;
+}
+
 static void
 sort(Node *nodes, int n, Before before)
 {
+	if (is_sorted(nodes, n, before))
+		return;
 	for (int i = n / 2 - 1; i >= 0; i--)
 		sift_down(nodes, i, n, before);
 	for (int i = n - 1; i > 0; i--)
@@ -176,13 +189,22 @@ total_gain(const Siblings *to, Stage stage, uint64_t level)
 	return total;
 }
 
-/* The highest level that `amount` pays for; it does not pay for all. */
+/*
+ * The highest level that `amount` pays for; it does not pay for all.  It is seldom
+ * far from the bottom, where the search begins.
+ */
 static uint64_t
 find_level(const Siblings *to, Stage stage, int amount)
 {
 	uint64_t paid = 0;
-	uint64_t unpaid = to->top / to->grain;
+	uint64_t top = to->top / to->grain;
+	uint64_t unpaid = LEVEL_ONE / to->grain;
 
+	while (unpaid < top && total_gain(to, stage, unpaid * to->grain) <= amount)
+	{
+		paid = unpaid;
+		unpaid = 2 * unpaid < top ? 2 * unpaid : top;
+	}
 	while (unpaid - paid > 1)
 	{
 		uint64_t middle = paid + (unpaid - paid) / 2;
@@ -320,28 +342,44 @@ admit(Tree *tree)
 
 /*
  * Put the children into their places and tell the parents, which still stand
- * as the caller had them, where these are and what they add up to.
+ * as the caller had them, where these are and what they add up to.  Siblings keep their
+ * order at first, which for instances is that of arrival, and often that of keys.
  */
 static void
-gather(Node *children, int n, Node *parents)
+gather(Node *children, int n, Node *parents, int nparents, Node *spare)
 {
-	sort(children, n, by_parent_and_key);
+	int first = 0;
+
 	for (int i = 0; i < n; i++)
 	{
 		Node *parent = &parents[children[i].parent];
 
-		if (parent->count++ == 0)
-			parent->first = i;
+		parent->count++;
 		parent->want = at_most((int64_t) parent->want + children[i].want, parent->limit);
 		parent->ceiling = at_most((int64_t) parent->ceiling + children[i].ceiling, parent->limit);
+		spare[i] = children[i];
 	}
+	for (int i = 0; i < nparents; i++)
+	{
+		parents[i].first = first;
+		first += parents[i].count;
+		parents[i].count = 0;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		Node *parent = &parents[spare[i].parent];
+
+		children[parent->first + parent->count++] = spare[i];
+	}
+	for (int i = 0; i < nparents; i++)
+		sort(&children[parents[i].first], parents[i].count, by_parent_and_key);
 }
 
 static void
 gather_tree(Tree *tree)
 {
-	gather(tree->instances, tree->ninstances, tree->pools);
-	gather(tree->pools, tree->npools, tree->rules);
+	gather(tree->instances, tree->ninstances, tree->pools, tree->npools, tree->spare);
+	gather(tree->pools, tree->npools, tree->rules, tree->nrules, tree->spare);
 	for (int i = 0; i < tree->nrules; i++)
 		tree->rules[i].floor = at_most(tree->rules[i].floor, tree->rules[i].ceiling);
 	sort(tree->rules, tree->nrules, by_parent_and_key);
@@ -400,6 +438,7 @@ allot(int capacity, AllotRule *rules, int nrules, AllotPool *pools, int npools,
 	tree.rules = scratch;
 	tree.pools = tree.rules + nrules;
 	tree.instances = tree.pools + npools;
+	tree.spare = tree.instances + ninstances;
 
 	load_rules(&tree, rules);
 	load_pools(&tree, pools);
@@ -413,5 +452,7 @@ allot(int capacity, AllotRule *rules, int nrules, AllotPool *pools, int npools,
 uint64_t
 allot_scratch_size(int nrules, int npools, int ninstances)
 {
-	return sizeof(Node) * ((uint64_t) nrules + (uint64_t) npools + (uint64_t) ninstances);
+	uint64_t spare = (uint64_t) (npools > ninstances ? npools : ninstances);
+
+	return sizeof(Node) * ((uint64_t) nrules + (uint64_t) npools + (uint64_t) ninstances + spare);
 }

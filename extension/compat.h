@@ -110,6 +110,13 @@ compat_client_backend(int slot)
 #endif
 }
 
+/* Has this process, which is alive, one of the max_connections places? */
+static inline bool
+compat_is_client(const PGPROC *proc)
+{
+	return proc < &ProcGlobal->allProcs[MaxConnections];
+}
+
 /* Where the current value of a setting came from. */
 static inline GucSource
 compat_guc_source(const char *name)
@@ -140,18 +147,12 @@ compat_guc_malloc(size_t size)
 #endif
 }
 
-/* Entry i, from 1, of this transaction's snapshot of backend states. */
-static inline PgBackendStatus *
-compat_status_entry(int i)
+/* The state of whichever backend is in a slot, as it is now: read it by the protocol of backend_status.h. */
+static inline volatile PgBackendStatus *
+compat_status(int slot)
 {
-	LocalPgBackendStatus *local;
-
-#if PG_VERSION_NUM >= 160000
-	local = pgstat_get_local_beentry_by_index(i);
-#else
-	local = pgstat_fetch_stat_local_beentry(i);
-#endif
-	return local != NULL ? &local->backendStatus : NULL;
+	/* the array is not exported, but ours is the entry of our own slot */
+	return MyBEEntry - compat_my_slot() + slot;
 }
 
 static inline uint32

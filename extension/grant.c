@@ -372,7 +372,8 @@ void
 grant_publish(const Target *targets, int ntargets, int capacity)
 {
 	static int64 rule_room[RULES_MAX];
-	int64 room;
+	int64 room = 0;
+	bool raises = false;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < ntargets; i++)
@@ -384,12 +385,17 @@ grant_publish(const Target *targets, int ntargets, int capacity)
 		instance->would_limit = targets[i].would;
 		if (lowers(instance, &targets[i]))
 			publish(instance, targets[i].limit, targets[i].state, targets[i].by_rule);
+		else
+			raises = true;
 	}
 
 	/* sessions may have come since the targets were worked out: sum again, under the lock */
-	room = capacity - total_occupancy();
-	find_rule_room(rule_room);
-	for (int i = 0; i < ntargets; i++)
+	if (raises)
+	{
+		room = capacity - total_occupancy();
+		find_rule_room(rule_room);
+	}
+	for (int i = 0; raises && i < ntargets; i++)
 	{
 		InstanceSlot *instance = target_of(&targets[i]);
 		int rule;

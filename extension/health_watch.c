@@ -128,11 +128,11 @@ doing_of(const SessionSlot *session)
 }
 
 static int64
-lock_wait_ms(int slot)
+lock_wait_ms(const SessionSlot *session)
 {
-	PGPROC *proc = compat_proc(slot);
+	PGPROC *proc = session->proc;
 
-	if (proc == NULL || (proc->wait_event_info & 0xFF000000) != PG_WAIT_LOCK)
+	if ((proc->wait_event_info & 0xFF000000) != PG_WAIT_LOCK)
 		return -1;
 	return ms_since((TimestampTz) pg_atomic_read_u64(&proc->waitStart));
 }
@@ -210,7 +210,7 @@ add_report(HealthFigures *figures, const InstanceSlot *instance, int64 now)
 		figures->in.failing++;
 		view_add_bigint(&figures->in.failed_opens, instance->failed_opens);
 	}
-	if (is_believed(instance, now) && report->leaks > report->nloans)
+	if (report->leaks > 0 && is_believed(instance, now) && report->leaks > report->nloans)
 	{
 		view_add_int(&figures->unnamed_leaks, report->leaks - report->nloans);
 		view_add_int(&figures->not_lent, report->idle);
@@ -256,14 +256,19 @@ add_stuck(HealthInput *in, int *sessions, int64 ms)
 
 void
 health_add_session(HealthFigures *figures, const InstanceSlot *instance, const SessionSlot *session,
-				   int slot, int64 now)
+				   int64 now)
 {
 	HealthInput *in = &figures->in;
-	Doing doing = doing_of(session);
-	int64 waits = lock_wait_ms(slot);
+	Doing doing;
+	int64 waits;
 	const ReportLoan *loan;
 	int64 leaked;
 
+	/* most are, and this is all that is looked at of them */
+	if (session->status->st_state == STATE_IDLE && instance->report.leaks == 0)
+		return;
+	doing = doing_of(session);
+	waits = lock_wait_ms(session);
 	if (waits >= 0)
 		add_stuck(in, &in->lock_waits, waits);
 	if (instance->report.leaks > 0 && is_believed(instance, now) &&
@@ -395,10 +400,13 @@ health_watch_init(void)
 static int
 pool_of(int instance)
 {
-	int pool = registry->instances[instance].pool;
+	int pool;
 
-	if (registry->instance_hashes[instance] == 0 || hashes[pool] == 0 ||
-		registry->pool_hashes[pool] != hashes[pool])
+	/* a free slot is not even looked at: there may be many, each far from the next */
+	if (registry->instance_hashes[instance] == 0)
+		return -1;
+	pool = registry->instances[instance].pool;
+	if (hashes[pool] == 0 || registry->pool_hashes[pool] != hashes[pool])
 		return -1;
 	return pool;
 }
@@ -437,7 +445,7 @@ gather_sessions(int64 now)
 
 			if (pool >= 0)
 				health_add_session(&figures[pool], &registry->instances[session->instance], session,
-								   slot, now);
+								   now);
 		}
 		LWLockRelease(registry->lock);
 	}

@@ -35,9 +35,9 @@ typedef struct HealthFigures
 
 extern void health_add_instance(HealthFigures *figures, const InstanceSlot *instance, int64 now);
 
-/* The session in a slot, which belongs to the instance. */
+/* A session of the instance. */
 extern void health_add_session(HealthFigures *figures, const InstanceSlot *instance,
-							   const SessionSlot *session, int slot, int64 now);
+							   const SessionSlot *session, int64 now);
 
 /* The figures are complete but for leak_site. */
 extern const HealthInput *health_finish(HealthFigures *figures, const PoolSlot *pool);

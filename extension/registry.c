@@ -543,6 +543,7 @@ enter_session(int session, int i, const Identity *who, int64 now)
 	slot->attached_at = GetCurrentTimestamp();
 	slot->attached = now;
 	slot->status = MyBEEntry;
+	slot->proc = MyProc;
 	if (who->knock)
 		instance->knocks++;
 	else

@@ -121,18 +121,16 @@ typedef struct PoolHealth
 	int64 looked;	   /* pgpm_now() of the last time */
 } PoolHealth;
 
+/* What each round looks at comes first, up to the counters in the report: that is a few lines of the cache. */
 typedef struct InstanceSlot
 {
-	/* identity, constant while the slot is used */
+	/* identity, constant while the slot is used; names are at the end */
 	bool used;
-	uint32 generation; /* of the slot: tells a reused one */
-	int pool;
 	bool has_id; /* the client gave an id; else it is made from its address and name */
 	bool follows;
 	bool reports;
-	char id[NAME_LEN];
-	char host[NAME_LEN];
-	char application[NAMEDATALEN];
+	uint32 generation; /* of the slot: tells a reused one */
+	int pool;
 	uint64 joined; /* order of arrival, in this incarnation */
 	TimestampTz joined_at;
 
@@ -151,19 +149,23 @@ typedef struct InstanceSlot
 	bool bye;		   /* opens nothing any more */
 	int would_limit; /* by the worker: what it would get if all were told now; NO_LIMIT: nothing */
 
+	/* opens that failed since the last one that worked, as far as reports tell */
+	int64 failed_opens;
+	int64 failed_at; /* pgpm_now() of the last report of such */
+
 	/* last report; zeros until there is one */
 	bool reported;
-	int64 report_time; /* pgpm_now() */
-	Report report;
+	int64 report_time;			  /* pgpm_now() */
 	int32 demands[DEMAND_WINDOW]; /* of the last reports, newest first */
+	Report report;
 
 	/* what the wait histogram was one and two windows ago, so that percentiles are of late */
 	int64 window_start;
 	int64 wait_before[2][REPORT_BUCKETS];
 
-	/* opens that failed since the last one that worked, as far as reports tell */
-	int64 failed_opens;
-	int64 failed_at; /* pgpm_now() of the last report of such */
+	char id[NAME_LEN];
+	char host[NAME_LEN];
+	char application[NAMEDATALEN];
 } InstanceSlot;
 
 typedef enum SessionKind
@@ -181,7 +183,8 @@ typedef struct SessionSlot
 	TimestampTz attached_at;
 	int64 attached;					  /* pgpm_now() */
 	volatile PgBackendStatus *status; /* this backend's entry, at the same address everywhere */
-	bool listens;					  /* has run LISTEN; written without the lock */
+	struct PGPROC *proc; /* the same of its PGPROC: finding it would take another lock */
+	bool listens;		 /* has run LISTEN; written without the lock */
 
 	/*
 	 * When the last command ended that was no report, if reports are all that came since; else 0.

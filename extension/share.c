@@ -142,19 +142,30 @@ write_back_pools(void)
 	LWLockRelease(registry->lock);
 }
 
+static bool
+assign_rule(PoolSlot *pool)
+{
+	uint32 version = pool->rules_version;
+	PgpmMode mode = pool->mode;
+	bool by_rule = pool->mode_by_rule;
+
+	if (version != registry->rules_version)
+		rule_set_match(pool);
+	rule_set_mode(pool);
+	return pool->rules_version != version || pool->mode != mode || pool->mode_by_rule != by_rule;
+}
+
 static void
 assign_rules(void)
 {
+	bool changed = false;
+
 	copy_pools();
 	for (int i = 0; i < pgpm_max_pools; i++)
-	{
-		if (pool_hashes[i] == 0)
-			continue;
-		if (pools[i].rules_version != registry->rules_version)
-			rule_set_match(&pools[i]);
-		rule_set_mode(&pools[i]);
-	}
-	write_back_pools();
+		if (pool_hashes[i] != 0 && assign_rule(&pools[i]))
+			changed = true;
+	if (changed)
+		write_back_pools();
 }
 
 /*---- who is there ----*/
@@ -271,12 +282,12 @@ count_outside(int64 now)
 
 	for (int slot = 0; slot < MaxBackends; slot++)
 	{
-		int pid = compat_client_backend(slot);
-		bool attached =
-			pid != 0 && sessions[slot].kind != SESSION_FREE && sessions[slot].pid == pid;
+		const SessionSlot *session = &sessions[slot];
+		bool attached = session->kind != SESSION_FREE && compat_is_client(session->proc);
+		int pid = attached ? session->pid : compat_client_backend(slot);
 
 		if (attached)
-			outsiders[slot] = !is_paid_for(&sessions[slot], now);
+			outsiders[slot] = !is_paid_for(session, now);
 		else
 			outsiders[slot] = pid != 0 && (!acquainted || strangers[slot] == pid);
 		outside += outsiders[slot];
@@ -657,10 +668,16 @@ static void
 publish_targets(int capacity)
 {
 	bool move = must_move(capacity);
+	bool raises = false;
 
 	for (int i = 0; i < nmembers; i++)
+	{
 		set_target(&members[i], move);
-	qsort(members, nmembers, sizeof(Member), compare_members);
+		raises = raises || members[i].target.limit > members[i].limit;
+	}
+	/* only among those who are to have more does it matter who comes first */
+	if (raises)
+		qsort(members, nmembers, sizeof(Member), compare_members);
 	for (int i = 0; i < nmembers; i++)
 		targets[i] = members[i].target;
 	grant_publish(targets, nmembers, capacity);

@@ -22,8 +22,6 @@
 #include "registry.h"
 #include "view.h"
 
-#define COPY_AT_ONCE 64 /* instances */
-
 void
 view_require_registry(void)
 {
@@ -37,51 +35,88 @@ view_require_registry(void)
 
 /*---- copying ----*/
 
+int
+view_pool_of(const Copy *copy, int instance)
+{
+	int pool;
+
+	/* a free slot is not even looked at: there may be many, each far from the next */
+	if (registry->instance_hashes[instance] == 0)
+		return -1;
+	pool = registry->instances[instance].pool;
+	if (copy->pool_hashes[pool] == 0 || copy->pool_hashes[pool] != registry->pool_hashes[pool])
+		return -1;
+	return pool;
+}
+
 static void
 copy_instances(Copy *copy)
 {
 	copy->ninstances = 0;
-	for (int from = 0; from < pgpm_max_instances; from += COPY_AT_ONCE)
+	for (int from = 0; from < pgpm_max_instances; from += VIEW_AT_ONCE)
 	{
-		int to = Min(from + COPY_AT_ONCE, pgpm_max_instances);
+		int to = Min(from + VIEW_AT_ONCE, pgpm_max_instances);
 
 		LWLockAcquire(registry->lock, LW_SHARED);
 		for (int i = from; i < to; i++)
 		{
-			const InstanceSlot *instance = &registry->instances[i];
-
 			copy->member_of[i] = -1;
-			if (registry->instance_hashes[i] == 0 || copy->pool_hashes[instance->pool] == 0 ||
-				copy->pool_hashes[instance->pool] != registry->pool_hashes[instance->pool])
+			if (view_pool_of(copy, i) < 0)
 				continue;
 			copy->member_of[i] = copy->ninstances;
-			copy->instances[copy->ninstances++] = *instance;
+			copy->instances[copy->ninstances++] = registry->instances[i];
 		}
 		LWLockRelease(registry->lock);
 	}
 }
 
-Copy *
-view_copy(void)
+static Copy *
+allocate_copy(void)
 {
 	Copy *copy;
 
 	view_require_registry();
 	copy = palloc0_object(Copy);
-	copy->pools = palloc0_array(PoolSlot, pgpm_max_pools);
-	copy->pool_hashes = palloc0_array(uint64, pgpm_max_pools);
-	copy->health = palloc0_array(PoolHealth, pgpm_max_pools);
-	copy->sessions = palloc0_array(SessionSlot, MaxBackends);
-	copy->instances =
-		palloc_extended(mul_size(pgpm_max_instances, sizeof(InstanceSlot)), MCXT_ALLOC_HUGE);
-	copy->member_of = palloc_array(int, pgpm_max_instances);
+	copy->pools = palloc_array(PoolSlot, pgpm_max_pools);
+	copy->pool_hashes = palloc_array(uint64, pgpm_max_pools);
+	copy->health = palloc_array(PoolHealth, pgpm_max_pools);
+	return copy;
+}
 
-	LWLockAcquire(registry->lock, LW_SHARED);
+/* Under the registry's lock. */
+static void
+fill_copy(Copy *copy)
+{
 	copy->now = pgpm_now();
 	copy->round = registry->round;
 	memcpy(copy->pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
 	memcpy(copy->pools, registry->pools, pgpm_max_pools * sizeof(PoolSlot));
 	memcpy(copy->health, registry->health, pgpm_max_pools * sizeof(PoolHealth));
+}
+
+Copy *
+view_copy_pools(void)
+{
+	Copy *copy = allocate_copy();
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	fill_copy(copy);
+	LWLockRelease(registry->lock);
+	return copy;
+}
+
+Copy *
+view_copy(void)
+{
+	Copy *copy = allocate_copy();
+
+	copy->sessions = palloc_array(SessionSlot, MaxBackends);
+	copy->instances =
+		palloc_extended(mul_size(pgpm_max_instances, sizeof(InstanceSlot)), MCXT_ALLOC_HUGE);
+	copy->member_of = palloc_array(int, pgpm_max_instances);
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	fill_copy(copy);
 	memcpy(copy->sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));
 	LWLockRelease(registry->lock);
 

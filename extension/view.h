@@ -6,7 +6,8 @@
  * Each view copies what it needs and shows the copy: tuples are built, and memory is
  * allocated, without the lock.  Instances are copied in parts, so that nobody waits
  * long; the pools of one moment, the instances of the next: an instance
- * whose pool was not there yet is left out.
+ * whose pool was not there yet is left out.  A view that only adds instances up does so
+ * where they stand, in the same parts, for a copy of all of them is megabytes.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
 #include "registry.h"
 
 #define VIEW_MAX_COLS 48
+#define VIEW_AT_ONCE 64 /* slots, under the lock */
 
 /* The registry, as it was. */
 typedef struct Copy
@@ -25,9 +27,11 @@ typedef struct Copy
 	int64 now;
 	PoolSlot *pools; /* [max_pools]; used where pool_hashes is not 0 */
 	uint64 *pool_hashes;
-	SessionSlot *sessions; /* [MaxBackends] */
 	RoundFigures round;
 	PoolHealth *health; /* [max_pools] */
+
+	/* by view_copy() only */
+	SessionSlot *sessions; /* [MaxBackends] */
 	int ninstances;
 	InstanceSlot *instances; /* side by side */
 	int *member_of;			 /* [max_instances]: slot -> index in instances, -1: none */
@@ -37,6 +41,10 @@ typedef struct Copy
 extern void view_require_registry(void);
 
 extern Copy *view_copy(void);
+extern Copy *view_copy_pools(void);
+
+/* Under the registry's lock: the pool of the instance in a slot, if it was copied; else -1. */
+extern int view_pool_of(const Copy *copy, int instance);
 
 /* The instance of an attached session, or NULL if it was not copied. */
 extern const InstanceSlot *view_instance_of(const Copy *copy, const SessionSlot *session);

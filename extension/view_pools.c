@@ -27,6 +27,7 @@
 
 #define POOLS_COLS 21
 #define LIMITS_COLS 19
+#define STATUS_TRIES 1000 /* reads of a state that is being written */
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_pools);
 PG_FUNCTION_INFO_V1(pgpool_monitor_limits);
@@ -114,10 +115,8 @@ add_instance(PoolSums *sums, const InstanceSlot *instance, const PoolSlot *pool,
 
 /* Torn or outdated by a moment: good enough to be counted. */
 static void
-add_session(PoolSums *sums, const SessionSlot *session, int slot)
+add_session(PoolSums *sums, const SessionSlot *session)
 {
-	const PGPROC *proc = compat_proc(slot);
-
 	switch (session->status->st_state)
 	{
 		case STATE_RUNNING:
@@ -131,54 +130,122 @@ add_session(PoolSums *sums, const SessionSlot *session, int slot)
 		default:
 			break;
 	}
-	if (proc != NULL && (proc->wait_event_info & 0xFF000000) == PG_WAIT_LOCK)
+	if ((session->proc->wait_event_info & 0xFF000000) == PG_WAIT_LOCK)
 		sums->blocked++;
 }
 
-static PoolSums *
+typedef struct Sums
+{
+	PoolSums *pools; /* [max_pools] */
+	int *attached;	 /* [MaxBackends]: pid of the session in the slot that was added; 0: none */
+} Sums;
+
+static void
+sum_instances(const Copy *copy, PoolSums *sums)
+{
+	for (int from = 0; from < pgpm_max_instances; from += VIEW_AT_ONCE)
+	{
+		int to = Min(from + VIEW_AT_ONCE, pgpm_max_instances);
+
+		LWLockAcquire(registry->lock, LW_SHARED);
+		for (int i = from; i < to; i++)
+		{
+			const InstanceSlot *instance = &registry->instances[i];
+			int pool = view_pool_of(copy, i);
+
+			if (pool < 0)
+				continue;
+			add_instance(&sums[pool], instance, &copy->pools[pool], copy->now);
+			health_add_instance(&sums[pool].health, instance, copy->now);
+		}
+		LWLockRelease(registry->lock);
+	}
+}
+
+/* Under the registry's lock: the pool of the session in a slot; -1: none, or none that was copied. */
+static int
+pool_of_session(const Copy *copy, int slot)
+{
+	const SessionSlot *session = &registry->sessions[slot];
+
+	return session->kind == SESSION_FREE ? -1 : view_pool_of(copy, session->instance);
+}
+
+static void
+sum_sessions(const Copy *copy, const Sums *sums)
+{
+	for (int from = 0; from < MaxBackends; from += VIEW_AT_ONCE)
+	{
+		int to = Min(from + VIEW_AT_ONCE, MaxBackends);
+
+		LWLockAcquire(registry->lock, LW_SHARED);
+		for (int slot = from; slot < to; slot++)
+		{
+			const SessionSlot *session = &registry->sessions[slot];
+			int pool = pool_of_session(copy, slot);
+
+			sums->attached[slot] = pool < 0 ? 0 : session->pid;
+			if (pool < 0)
+				continue;
+			add_session(&sums->pools[pool], session);
+			health_add_session(&sums->pools[pool].health, &registry->instances[session->instance],
+							   session, copy->now);
+		}
+		LWLockRelease(registry->lock);
+	}
+}
+
+static Sums
 sum_pools(const Copy *copy)
 {
-	PoolSums *sums = palloc0_array(PoolSums, pgpm_max_pools);
+	Sums sums = { .pools = palloc0_array(PoolSums, pgpm_max_pools),
+				  .attached = palloc_array(int, MaxBackends) };
 
-	for (int i = 0; i < copy->ninstances; i++)
-	{
-		int pool = copy->instances[i].pool;
-
-		add_instance(&sums[pool], &copy->instances[i], &copy->pools[pool], copy->now);
-		health_add_instance(&sums[pool].health, &copy->instances[i], copy->now);
-	}
-	for (int slot = 0; slot < MaxBackends; slot++)
-	{
-		const InstanceSlot *instance = view_instance_of(copy, &copy->sessions[slot]);
-
-		if (instance == NULL)
-			continue;
-		add_session(&sums[instance->pool], &copy->sessions[slot], slot);
-		health_add_session(&sums[instance->pool].health, instance, &copy->sessions[slot], slot,
-						   copy->now);
-	}
+	sum_instances(copy, sums.pools);
+	sum_sessions(copy, &sums);
 	return sums;
 }
 
 /*---- pools ----*/
+
+static void
+add_sites(const Copy *copy, LeakSites **sites)
+{
+	for (int from = 0; from < MaxBackends; from += VIEW_AT_ONCE)
+	{
+		int to = Min(from + VIEW_AT_ONCE, MaxBackends);
+
+		LWLockAcquire(registry->lock, LW_SHARED);
+		for (int slot = from; slot < to; slot++)
+		{
+			const SessionSlot *session = &registry->sessions[slot];
+			int pool = pool_of_session(copy, slot);
+
+			if (pool >= 0 && sites[pool] != NULL)
+				health_add_site(sites[pool], &registry->instances[session->instance], session,
+								copy->now);
+		}
+		LWLockRelease(registry->lock);
+	}
+}
 
 /* Where leaks were made, in one pass for all pools: few leak. */
 static void
 find_sites(const Copy *copy, PoolSums *sums)
 {
 	LeakSites **sites = palloc0_array(LeakSites *, pgpm_max_pools);
+	bool leaks = false;
 
-	for (int slot = 0; slot < MaxBackends; slot++)
+	for (int i = 0; i < pgpm_max_pools; i++)
 	{
-		const SessionSlot *session = &copy->sessions[slot];
-		const InstanceSlot *instance = view_instance_of(copy, session);
-
-		if (instance == NULL || sums[instance->pool].health.in.leaks == 0)
+		if (sums[i].health.in.leaks == 0)
 			continue;
-		if (sites[instance->pool] == NULL)
-			sites[instance->pool] = palloc0_object(LeakSites);
-		health_add_site(sites[instance->pool], instance, session, copy->now);
+		sites[i] = palloc0_object(LeakSites);
+		leaks = true;
 	}
+	if (!leaks)
+		return;
+	add_sites(copy, sites);
 	for (int i = 0; i < pgpm_max_pools; i++)
 		if (sites[i] != NULL)
 			health_name_site(&sums[i].health.in, sites[i]);
@@ -274,46 +341,50 @@ count_application(Outside *outside, const char *name)
 	outside->applications[outside->napplications++].count = 1;
 }
 
-static int
-compare_pids(const void *a, const void *b)
+/* False if the slot has none, or while it is being changed: that is a backend which comes or goes. */
+static bool
+read_status(int slot, PgBackendStatus *status, char application[NAMEDATALEN])
 {
-	return *(const int *) a < *(const int *) b ? -1 : *(const int *) a > *(const int *) b;
-}
+	volatile PgBackendStatus *from = compat_status(slot);
 
-/* Of attached sessions, in order. */
-static int *
-find_pids(const Copy *copy, int *npids)
-{
-	int *pids = palloc_array(int, MaxBackends);
+	if (from->st_procpid == 0)
+		return false;
+	for (int i = 0; i < STATUS_TRIES; i++)
+	{
+		int before;
+		int after;
 
-	*npids = 0;
-	for (int slot = 0; slot < MaxBackends; slot++)
-		if (view_instance_of(copy, &copy->sessions[slot]) != NULL)
-			pids[(*npids)++] = copy->sessions[slot].pid;
-	qsort(pids, *npids, sizeof(int), compare_pids);
-	return pids;
+		pgstat_begin_read_activity(from, before);
+		status->st_procpid = from->st_procpid;
+		status->st_backendType = from->st_backendType;
+		status->st_state = from->st_state;
+		if (status->st_procpid != 0)
+			strlcpy(application, (char *) from->st_appname, NAMEDATALEN);
+		pgstat_end_read_activity(from, after);
+		if (pgstat_read_activity_complete(before, after))
+			return status->st_procpid != 0;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
 }
 
 static void
-count_outside(const Copy *copy, Outside *outside)
+count_outside(const int *attached, Outside *outside)
 {
-	int n = pgstat_fetch_stat_numbackends();
-	int npids;
-	int *pids = find_pids(copy, &npids);
-
 	memset(outside, 0, sizeof(*outside));
-	for (int i = 1; i <= n; i++)
+	for (int slot = 0; slot < MaxBackends; slot++)
 	{
-		const PgBackendStatus *status = compat_status_entry(i);
+		PgBackendStatus status;
+		char application[NAMEDATALEN];
 
-		if (status == NULL || status->st_procpid == 0 || status->st_backendType != B_BACKEND ||
-			bsearch(&status->st_procpid, pids, npids, sizeof(int), compare_pids) != NULL)
+		if (!read_status(slot, &status, application) || status.st_backendType != B_BACKEND ||
+			status.st_procpid == attached[slot])
 			continue;
 		outside->sessions++;
-		outside->active += status->st_state == STATE_RUNNING || status->st_state == STATE_FASTPATH;
-		outside->idle_in_xact += status->st_state == STATE_IDLEINTRANSACTION ||
-								 status->st_state == STATE_IDLEINTRANSACTION_ABORTED;
-		count_application(outside, status->st_appname[0] ? status->st_appname : "unnamed");
+		outside->active += status.st_state == STATE_RUNNING || status.st_state == STATE_FASTPATH;
+		outside->idle_in_xact += status.st_state == STATE_IDLEINTRANSACTION ||
+								 status.st_state == STATE_IDLEINTRANSACTION_ABORTED;
+		count_application(outside, application[0] ? application : "unnamed");
 	}
 }
 
@@ -346,12 +417,12 @@ name_applications(Outside *outside)
 }
 
 static void
-emit_outside(FunctionCallInfo fcinfo, const Copy *copy)
+emit_outside(FunctionCallInfo fcinfo, const int *attached)
 {
 	Outside *outside = palloc_object(Outside);
 	Row row = { 0 };
 
-	count_outside(copy, outside);
+	count_outside(attached, outside);
 	put_null(&row);
 	put_text(&row, "(outside)");
 	put_name_or_null(&row, name_applications(outside));
@@ -370,16 +441,16 @@ emit_outside(FunctionCallInfo fcinfo, const Copy *copy)
 Datum
 pgpool_monitor_pools(PG_FUNCTION_ARGS)
 {
-	Copy *copy = view_copy();
-	PoolSums *sums = sum_pools(copy);
+	Copy *copy = view_copy_pools();
+	Sums sums = sum_pools(copy);
 
-	find_sites(copy, sums);
+	find_sites(copy, sums.pools);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums[i].instances > 0 && view_may_see(&copy->pools[i]))
-			emit_pool(fcinfo, copy, &sums[i], i);
+		if (sums.pools[i].instances > 0 && view_may_see(&copy->pools[i]))
+			emit_pool(fcinfo, copy, &sums.pools[i], i);
 	if (view_sees_everything())
-		emit_outside(fcinfo, copy);
+		emit_outside(fcinfo, sums.attached);
 	return (Datum) 0;
 }
 
@@ -483,17 +554,18 @@ emit_limit(FunctionCallInfo fcinfo, const PoolSums *sums, const PoolSlot *pool)
 }
 
 static int
-count_named(const Copy *copy)
+count_named(const Copy *copy, const PoolSums *sums)
 {
 	int n = 0;
 
-	for (int i = 0; i < copy->ninstances; i++)
-		n += !pool_is_guess(&copy->pools[copy->instances[i].pool]);
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (sums[i].instances > 0 && !pool_is_guess(&copy->pools[i]))
+			n += sums[i].instances;
 	return n;
 }
 
 static void
-emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
+emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy, const PoolSums *sums)
 {
 	const RoundFigures *round = &copy->round;
 	bool known = view_is_current(round);
@@ -505,7 +577,7 @@ emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 	put_null(&row);
 	put_null(&row);
 	put_int_or_null(&row, known, round->capacity);
-	put_int(&row, count_named(copy));
+	put_int(&row, count_named(copy, sums));
 	for (int i = 0; i < 2; i++)
 		put_null(&row);
 	put_int_or_null(&row, known, round->held);
@@ -524,16 +596,16 @@ emit_server_limit(FunctionCallInfo fcinfo, const Copy *copy)
 Datum
 pgpool_monitor_limits(PG_FUNCTION_ARGS)
 {
-	Copy *copy = view_copy();
-	PoolSums *sums = sum_pools(copy);
+	Copy *copy = view_copy_pools();
+	Sums sums = sum_pools(copy);
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (view_sees_everything())
-		emit_server_limit(fcinfo, copy);
+		emit_server_limit(fcinfo, copy, sums.pools);
 	/* guesses have none */
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums[i].instances > 0 && !pool_is_guess(&copy->pools[i]) &&
+		if (sums.pools[i].instances > 0 && !pool_is_guess(&copy->pools[i]) &&
 			view_may_see(&copy->pools[i]))
-			emit_limit(fcinfo, &sums[i], &copy->pools[i]);
+			emit_limit(fcinfo, &sums.pools[i], &copy->pools[i]);
 	return (Datum) 0;
 }

@@ -56,7 +56,7 @@ my $report = script('report',
 	"SELECT pg_catalog.set_config('pgpool_monitor.report', 'v=1;seq=' || (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 	  . " || ';max=10;idle=1;in_use=2;waiting=0;acquires=100;wait=0:90,5:10;hold=8:100', false);\n");
 my $one = script('one', "SELECT 1;\n");
-my $pools = script('pools', "SELECT count(*) FROM pgpool_monitor.pools;\n");
+my $pools = script('pools', "SELECT * FROM pgpool_monitor.pools;\n");
 
 # Transactions per second of a run of pgbench.
 sub tps

@@ -39,6 +39,7 @@ Server server;
 int MaxConnections;
 int MaxBackends;
 int MyProcPid;
+PGPROC *MyProc;
 PgBackendStatus *MyBEEntry;
 shmem_request_hook_type shmem_request_hook;
 shmem_startup_hook_type shmem_startup_hook;
@@ -301,6 +302,12 @@ int
 compat_client_backend(int slot)
 {
 	return slot < MaxConnections ? backends[slot].pid : 0;
+}
+
+bool
+compat_is_client(const PGPROC *proc)
+{
+	return proc == MyProc;
 }
 
 int

@@ -276,6 +276,7 @@ typedef struct PgBackendStatus PgBackendStatus;
 extern int MaxConnections;
 extern int MaxBackends;
 extern int MyProcPid;
+extern struct PGPROC *MyProc; /* one for all: what is attached is a client */
 extern PgBackendStatus *MyBEEntry;
 extern void SetLatch(Latch *latch);
 #define IsUnderPostmaster false
@@ -289,6 +290,7 @@ extern uint64 hash_bytes_extended(const unsigned char *bytes, int n, uint64 seed
 
 #define PGPM_COMPAT_H
 extern int compat_client_backend(int slot);
+extern bool compat_is_client(const PGPROC *proc);
 extern int compat_reserved_connections(void);
 extern bool compat_slots_remain(void);
 extern uint32 compat_wait_event(const char *name);
