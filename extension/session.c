@@ -30,7 +30,7 @@
  * Reports are set like any other setting, so the assign hook also runs after a
  * rollback, for a function's SET clause, and in parallel workers.  It only
  * stages; that a report is applied once, and an old one never, is the doing of its sequence
- * number.
+ * number.  What a SET clause puts back is counted again, as ignored or rejected.
  *
  *-------------------------------------------------------------------------
  */
@@ -513,10 +513,20 @@ check_report(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * When a transaction is over the setting may go back to what it was, which was said, and counted,
+ * before.  In one that goes on, after a savepoint, what was said before it counts again.
+ */
+static bool
+is_put_back(void)
+{
+	return GetCurrentTransactionNestLevel() == 1 && !IsTransactionState();
+}
+
 static void
 assign_report(const char *newval, void *extra)
 {
-	if (attachment != ATTACHED || IsParallelWorker() || extra == NULL)
+	if (attachment != ATTACHED || IsParallelWorker() || extra == NULL || is_put_back())
 		return;
 	memcpy(&staged, extra, sizeof(staged));
 	is_staged = true;
