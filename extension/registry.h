@@ -7,7 +7,7 @@
  *	A backend attaches itself in the transaction that ends its startup, applies
  *	the reports that its client sends, delivers its instance's allotment, and detaches when its
  *	process ends (session.c).  The worker copies all of it, works out fair
- *	shares (share.c), and publishes them (grant.c, which keeps the invariant).  Views copy and show (views.c).
+ *	shares (share.c), and publishes them (grant.c, which keeps the invariant).  Views copy, or add up, and show (view.h).
  *
  * Life of a slot
  *	A pool begins with its first instance and ends with its last; past.h says what is
