@@ -61,8 +61,8 @@ advice_size(const HistorySample *sample)
 }
 
 /*
- * While callers wait: lent, or taken by what comes between two loans.  One that a report calls idle is
- * the one that it is sent on.
+ * While callers wait: lent, or taken by what comes between two loans.  One that a report
+ * calls idle is the one that it is sent on.
  */
 static double
 occupied(const HistorySample *sample)
@@ -130,7 +130,9 @@ advice_add(AdviceSums *sums, const HistorySample *sample, int64_t at, int64_t du
 			sums->since = at - duration;
 		add_counters(sums, sample, (double) duration / 1e6);
 	}
-	sums->last = *sample;
+	/* after its last instance has ended there is nothing to be said of its size */
+	if (sample->instances > 0)
+		sums->last = *sample;
 }
 
 /*---- figures ----*/
@@ -183,7 +185,10 @@ static void
 fill_figures(const AdviceSums *sums, const Advice *advice, double wanted, Figures *f)
 {
 	double mean = share(sums->hold, sums->holds) / 1000.0;
-	/* how often somebody waits when a report is made does not tell: then reports are made more often */
+	/*
+	 * how often somebody waits when a report is made does not tell: then reports are made
+	 * more often
+	 */
 	bool queues = advice->wait_ms > LONG_QUEUE * mean * 1000;
 
 	f->wanted = wanted;

@@ -6,22 +6,23 @@
  * Pure.  The caller adds up samples, oldest first, and asks for the advice.
  *
  * Model
- *	Each instance is a queue of its own (queueing.h): a connection of one process is no
- *	use to callers in another.  Arrivals (acquires that were granted and those that
- *	timed out) are taken to be spread evenly over the instances, and so are the
- *	connections.  The size recommended is the smallest with which 99 of
- *	100 acquires wait no longer than wanted at the rate of the busiest sample;
- *	of that rate two standard deviations are taken off (it is a count, and the largest of many counts
- *	is large by chance alone), but it is at least the mean rate.
+ *	Each instance is a queue of its own (queueing.h): a connection of one process is no use
+ *	to callers in another.  Arrivals (acquires that were granted and those that timed out)
+ *	are taken to be spread evenly over the instances, and so are the connections.  The size
+ *	recommended is the smallest with which 99 of 100 acquires wait no longer than wanted at
+ *	the rate of the busiest sample; of that rate two standard deviations are taken off (it
+ *	is a count, and the largest of many counts is large by chance alone), but it is at least
+ *	the mean rate.
  *
  * What it cannot know
  *	Callers that give up, or wait before they ask again, do not arrive: while a pool is
- *	saturated the rate is too low, and the size is a lower bound (confidence
- *	low).  Those who still wait at the end are counted, though.  A fixed number of threads waits less than the model says, for those
- *	who wait do not arrive.  Hold times come from buckets a factor of two
- *	wide (report_moments): where all holds are alike, their mean may be a quarter too low or a
- *	half too high, and with it the load (confidence low).  While callers wait all the time, all
- *	connections are lent, and their number is a better source of the mean (Little's law).
+ *	saturated the rate is too low, and the size is a lower bound (confidence low).  Those
+ *	who still wait at the end are counted, though.  A fixed number of threads waits less
+ *	than the model says, for those who wait do not arrive.  Hold times come from buckets a
+ *	factor of two wide (report_moments): where all holds are alike, their mean may be a
+ *	quarter too low or a half too high, and with it the load (confidence low).  While
+ *	callers wait all the time, all connections are lent, and their number is a better source
+ *	of the mean (Little's law).
  *
  *-------------------------------------------------------------------------
  */
@@ -81,7 +82,7 @@ typedef struct AdviceSums
 
 	int first_leaks;
 	int first_waiting;
-	HistorySample last;
+	HistorySample last; /* that had instances */
 } AdviceSums;
 
 typedef struct Advice
@@ -105,10 +106,16 @@ typedef struct Advice
 /* `at` is the end of the sample's interval, on a clock of microseconds. */
 extern void advice_add(AdviceSums *sums, const HistorySample *sample, int64_t at, int64_t duration);
 
-/* The most connections that the pool may have: its own limits, or its allotment; if neither is known, those it has. */
+/*
+ * The most connections that the pool may have: its own limits, or its allotment; if neither
+ * is known, those it has.
+ */
 extern int advice_size(const HistorySample *sample);
 
-/* wanted_ms: what 99 of 100 acquires are to wait at most.  The reason is a sentence with the figures. */
+/*
+ * wanted_ms: what 99 of 100 acquires are to wait at most.  The reason is a sentence with
+ * the figures.
+ */
 extern Advice advice_judge(const AdviceSums *sums, double wanted_ms, char *reason,
 						   size_t reason_size);
 

@@ -24,7 +24,6 @@
 
 #if PG_VERSION_NUM < 170000
 #include "storage/backendid.h"
-#include "storage/sinvaladt.h"
 #endif
 
 #if PG_VERSION_NUM >= 180000
@@ -66,74 +65,90 @@ compat_reserved_connections(void)
 #endif
 }
 
-/* May an ordinary user still connect? */
+/* May so many ordinary users still connect? */
 static inline bool
-compat_slots_remain(void)
+compat_slots_remain(int n)
 {
 #if PG_VERSION_NUM >= 160000
 	int nfree;
 
-	return HaveNFreeProcs(compat_reserved_connections() + 1, &nfree);
+	return HaveNFreeProcs(compat_reserved_connections() + n, &nfree);
 #else
-	return HaveNFreeProcs(compat_reserved_connections() + 1);
-#endif
-}
-
-/* The process array's entry of a slot, or NULL. */
-static inline PGPROC *
-compat_proc(int slot)
-{
-#if PG_VERSION_NUM >= 170000
-	return GetPGProcByNumber(slot);
-#else
-	return BackendIdGetProc(slot + 1);
+	return HaveNFreeProcs(compat_reserved_connections() + n);
 #endif
 }
 
 /*
- * The process in a slot, if it holds one of the max_connections places (those
- * still authenticating included), else 0.  Walsenders, autovacuum and
- * background workers have places of their own: ordinary ones are the first MaxConnections
- * entries of the process array in all versions.  Reads without a lock: what
+ * Places: the max_connections entries of the process array, which come first in all
+ * versions.  Clients' backends have them, those still authenticating included; walsenders,
+ * autovacuum and background workers have others.  They are read without a lock: what
  * changes all the time is no more true with one.
  */
+
+static inline const PGPROC *
+compat_place(int place)
+{
+	return &ProcGlobal->allProcs[place];
+}
+
+/* The place of a process; -1: it is none of these. */
 static inline int
-compat_client_backend(int slot)
+compat_place_of(const PGPROC *proc)
+{
+	return proc < &ProcGlobal->allProcs[MaxConnections] ? (int) (proc - ProcGlobal->allProcs) : -1;
+}
+
+/* The process that has a place, or 0. */
+static inline int
+compat_place_pid(int place)
 {
 #if PG_VERSION_NUM >= 170000
-	return slot < MaxConnections ? GetPGProcByNumber(slot)->pid : 0;
+	return compat_place(place)->pid;
 #else
-	/* before 17 a dead process leaves its pid in its PGPROC, but not in this array */
-	PGPROC *proc = BackendIdGetProc(slot + 1);
-
-	return proc != NULL && proc->pgprocno < MaxConnections ? proc->pid : 0;
+	/* before 17 a dead process leaves its pid there, but gives its latch up */
+	return compat_place(place)->procLatch.owner_pid;
 #endif
 }
 
-/* Has this process, which is alive, one of the max_connections places? */
-static inline bool
-compat_is_client(const PGPROC *proc)
-{
-	return proc < &ProcGlobal->allProcs[MaxConnections];
-}
-
-/* Where the current value of a setting came from. */
-static inline GucSource
-compat_guc_source(const char *name)
+/*
+ * The record of a setting, or NULL.  Before 16 a search through all: to be done once, in
+ * the postmaster.
+ */
+static inline struct config_generic *
+compat_find_setting(const char *name)
 {
 #if PG_VERSION_NUM >= 160000
-	struct config_generic *record = find_option(name, false, true, 0);
-
-	return record != NULL ? record->source : PGC_S_DEFAULT;
+	return find_option(name, false, true, 0);
 #else
 	struct config_generic **all = get_guc_variables();
 	int n = GetNumConfigOptions();
 
 	for (int i = 0; i < n; i++)
 		if (strcmp(all[i]->name, name) == 0)
-			return all[i]->source;
-	return PGC_S_DEFAULT;
+			return all[i];
+	return NULL;
 #endif
+}
+
+/*
+ * For a setting that only some sessions have.  Before 16, to define one sorts all that
+ * there are: half a million instructions of each such session.  So there it is defined in
+ * the postmaster, under a name that is nobody's, and a session that has it gives it its
+ * name.
+ */
+#if PG_VERSION_NUM >= 160000
+#define COMPAT_SETTINGS_SORTED false
+#else
+#define COMPAT_SETTINGS_SORTED true
+#endif
+
+/* The new name must sort at the same place among all names. */
+static inline void
+compat_rename_setting(struct config_generic *record, const char *name, int more_flags)
+{
+	Assert(COMPAT_SETTINGS_SORTED);
+	record->name = name;
+	record->flags |= more_flags;
 }
 
 /* Memory for the "extra" of a setting. */
@@ -147,7 +162,10 @@ compat_guc_malloc(size_t size)
 #endif
 }
 
-/* The state of whichever backend is in a slot, as it is now: read it by the protocol of backend_status.h. */
+/*
+ * The state of whichever backend is in a slot, as it is now: read it by the protocol of
+ * backend_status.h.
+ */
 static inline volatile PgBackendStatus *
 compat_status(int slot)
 {

@@ -22,11 +22,16 @@
 #include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
+#include "view.h"
 
 #define KNOCKS_MAX 2   /* of an instance at once: the last one's backend may not have gone yet */
 #define GRACE_STEP 20L /* ms: limits change, and slots run out, with nobody saying so */
 
-static bool waiting = false; /* this session is one of Registry.grace_waiting */
+/* This session is one of Registry.grace_waiting, ... */
+static bool waiting = false;
+static bool is_stranger;		  /* ... of grace_strangers, ... */
+static int waiting_of;			  /* ... or else of this instance's, ... */
+static uint32 waiting_generation; /* ... if that is still this one. */
 
 /*---- who it is ----*/
 
@@ -85,21 +90,107 @@ enforce_look_up(Identity *who)
 	who->database_limit = is_superuser ? -1 : Max(-1, database_limit(who->database));
 }
 
-/*---- may it come in? ----*/
+/*---- kept places ----*/
 
-static int
-rule_held(const PoolSlot *pool)
+/*
+ * Half of the time for which one is kept at most: so that who waits in vain for it does so
+ * for no longer than half of his grace.
+ */
+static int64
+keeping_time(void)
 {
-	int held = 0;
-
-	for (int i = 0; i < pgpm_max_pools; i++)
-		if (registry->pool_hashes[i] != 0 && registry->pools[i].rule == pool->rule &&
-			registry->pools[i].rules_version == pool->rules_version)
-			held += registry->pools[i].held;
-	return held;
+	return INT64CONST(1000) * pgpm_grace / 4;
 }
 
-/* Sessions that the instance may hold by what it has been told; in mode advise, by what it would have been. */
+static void
+forget_kept(InstanceSlot *instance, int64 now)
+{
+	int64 elapsed = now - instance->kept_since;
+
+	if (elapsed < keeping_time())
+		return;
+	instance->kept[1] = elapsed < 2 * keeping_time() ? instance->kept[0] : 0;
+	instance->kept[0] = 0;
+	instance->kept_since = now;
+}
+
+static int
+kept_places(InstanceSlot *instance, int64 now)
+{
+	int kept;
+
+	forget_kept(instance, now);
+	kept = instance->kept[0] + instance->kept[1];
+	if (kept > 0 && instance->follows && grant_told(instance).limit != NO_LIMIT)
+		kept = Min(kept, Max(0, grant_believed(instance) - instance->held));
+	return kept;
+}
+
+bool
+enforce_expects(InstanceSlot *instance, int64 now)
+{
+	if (instance->waiting > 0)
+		return true;
+	return instance->kept[0] + instance->kept[1] > 0 && kept_places(instance, now) > 0;
+}
+
+/* Is one of them this session's? */
+static bool
+has_kept_place(const Identity *who, const InstanceSlot *instance, int kept)
+{
+	return !who->knock && kept > (who->waits ? 0 : instance->waiting);
+}
+
+/*---- may it come in? ----*/
+
+static bool
+same_rule(const PoolSlot *a, const PoolSlot *b)
+{
+	return a->rule == b->rule && a->rules_version == b->rules_version;
+}
+
+static int
+rule_kept(const PoolSlot *pool, int64 now)
+{
+	int kept = 0;
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+		if (registry->instance_hashes[i] != 0 &&
+			same_rule(&registry->pools[registry->instances[i].pool], pool))
+			kept += kept_places(&registry->instances[i], now);
+	return kept;
+}
+
+/* Held, or kept for somebody; the latter is not looked for if the former are as many as `most`. */
+static int
+rule_taken(const PoolSlot *pool, int most, int64 now)
+{
+	int taken = 0;
+
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (registry->pool_hashes[i] != 0 && same_rule(&registry->pools[i], pool))
+			taken += registry->pools[i].held;
+	return taken < most && now < registry->kept_until ? taken + rule_kept(pool, now) : taken;
+}
+
+/* A place is left that others are waiting for, or may be. */
+void
+enforce_place_left(const PoolSlot *pool, InstanceSlot *instance, int64 now)
+{
+	if (pgpm_grace <= 0 || pool_mode(pool) < MODE_ENFORCE || instance->bye)
+		return;
+	if (instance->waiting == 0 &&
+		(pool->ceiling < 0 || rule_taken(pool, pool->ceiling - 1, now) + 1 < pool->ceiling))
+		return;
+	forget_kept(instance, now);
+	instance->kept[0]++;
+	registry->kept_until = now + 2 * keeping_time();
+}
+
+/*
+ * Sessions that the instance may hold by what it has been told; in mode advise, by what it
+ * would have been.
+ */
 static int
 instance_limit(const InstanceSlot *instance, PgpmMode mode, int64 now)
 {
@@ -114,15 +205,19 @@ instance_limit(const InstanceSlot *instance, PgpmMode mode, int64 now)
 	if (grant_told(instance).limit == NO_LIMIT)
 		return NO_LIMIT; /* the mode has just been turned up */
 	limit = grant_believed(instance);
-	if (instance->held == 0 && now > instance->lease_until)
+	if (instance->held == 0 && (now > instance->lease_until || instance->deaf))
 		limit = Max(1, limit);
 	return limit;
 }
 
+/* Kept places are held, to all but those whom they are kept for. */
 static RefusalReason
-judge(const Identity *who, const PoolSlot *pool, const InstanceSlot *instance, PgpmMode mode,
-	  int64 now, Refusal *refusal)
+judge(const Identity *who, const PoolSlot *pool, InstanceSlot *instance, PgpmMode mode, int64 now,
+	  Refusal *refusal)
 {
+	int kept = kept_places(instance, now);
+	int own = has_kept_place(who, instance, kept);
+
 	if (who->knock)
 	{
 		refusal->limit = KNOCKS_MAX;
@@ -130,18 +225,28 @@ judge(const Identity *who, const PoolSlot *pool, const InstanceSlot *instance, P
 		return instance->knocks < KNOCKS_MAX ? REFUSED_NOT : REFUSED_KNOCK;
 	}
 	refusal->limit = instance_limit(instance, mode, now);
-	refusal->held = instance->held;
+	refusal->held = instance->held + kept - own;
 	if (refusal->limit != NO_LIMIT && refusal->held >= refusal->limit)
 		return REFUSED_BY_INSTANCE;
 	if (pool->ceiling < 0)
 		return REFUSED_NOT;
 	refusal->limit = pool->ceiling;
-	refusal->held = rule_held(pool);
+	refusal->held = rule_taken(pool, refusal->limit + own, now) - own;
 	return refusal->held < refusal->limit ? REFUSED_NOT : REFUSED_BY_RULE;
 }
 
+/* It has come, for whom the place was kept. */
+static void
+take_kept_place(const Identity *who, InstanceSlot *instance, int64 now)
+{
+	int *kept = instance->kept[1] > 0 ? &instance->kept[1] : &instance->kept[0];
+
+	if (has_kept_place(who, instance, kept_places(instance, now)))
+		(*kept)--;
+}
+
 bool
-enforce_admits(const Identity *who, PoolSlot *pool, const InstanceSlot *instance, int64 now,
+enforce_admits(const Identity *who, PoolSlot *pool, InstanceSlot *instance, int64 now,
 			   Refusal *refusal)
 {
 	PgpmMode mode = pool_mode(pool);
@@ -151,9 +256,14 @@ enforce_admits(const Identity *who, PoolSlot *pool, const InstanceSlot *instance
 		return true;
 	refusal->reason = judge(who, pool, instance, mode, now, refusal);
 	if (refusal->reason == REFUSED_NOT)
+	{
+		take_kept_place(who, instance, now);
 		return true;
+	}
 	if (mode == MODE_ENFORCE && who->admission == ADMIT_WITHIN_LIMITS)
 	{
+		refusal->instance = (int) (instance - registry->instances);
+		refusal->generation = instance->generation;
 		refusal->pool = (int) (pool - registry->pools);
 		refusal->pool_hash = registry->pool_hashes[refusal->pool];
 		refusal->pool_held = pool->held;
@@ -170,12 +280,36 @@ enforce_admits(const Identity *who, PoolSlot *pool, const InstanceSlot *instance
 
 /*---- grace ----*/
 
+/* A place to wait for one that may have closed a session: not all that are left. */
 static bool
-start_waiting(void)
+may_wait(const InstanceSlot *instance)
 {
+	return instance->waiting <
+		   Min(instance->held + instance->knocks, pgpm_grace_waiters - registry->grace_waiting);
+}
+
+static bool
+stranger_may_wait(void)
+{
+	return registry->grace_waiting < pgpm_grace_waiters &&
+		   registry->grace_strangers < Max(1, pgpm_grace_waiters / 4);
+}
+
+/* It is gone if it held nothing; then, or if it holds nothing, nobody of it has closed anything. */
+static bool
+start_waiting(const Refusal *refusal)
+{
+	InstanceSlot *instance = &registry->instances[refusal->instance];
+
+	waiting_of = refusal->instance;
+	waiting_generation = refusal->generation;
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	waiting = registry->grace_waiting < pgpm_grace_waiters;
+	is_stranger = !instance->used || instance->generation != refusal->generation ||
+				  instance->held + instance->knocks == 0;
+	waiting = is_stranger ? stranger_may_wait() : may_wait(instance);
 	registry->grace_waiting += waiting;
+	registry->grace_strangers += waiting && is_stranger;
+	instance->waiting += waiting && !is_stranger;
 	LWLockRelease(registry->lock);
 	return waiting;
 }
@@ -183,11 +317,16 @@ start_waiting(void)
 void
 enforce_stop_waiting(void)
 {
+	InstanceSlot *instance = &registry->instances[waiting_of];
+
 	if (!waiting)
 		return;
 	waiting = false;
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->grace_waiting--;
+	registry->grace_strangers -= is_stranger;
+	if (!is_stranger && instance->used && instance->generation == waiting_generation)
+		instance->waiting--;
 	LWLockRelease(registry->lock);
 }
 
@@ -199,17 +338,25 @@ enforce_session_ended(void)
 		ConditionVariableBroadcast(&registry->session_ended);
 }
 
+/* Those that come unannounced, others' first sessions and knocks, need some, too. */
+static bool
+slots_remain(void)
+{
+	return compat_slots_remain(Max(1, pgpm_headroom_connections() / 2));
+}
+
 /* Try again until it is admitted, or time or slots are up. */
 static int
-attach_with_grace(const Identity *who, int session, Refusal *refusal)
+attach_with_grace(Identity *who, int session, Refusal *refusal)
 {
 	int64 deadline = pgpm_now() + INT64CONST(1000) * pgpm_grace;
 	int64 left = deadline - pgpm_now();
 	int instance = -1;
 	uint32 wait_event;
 
-	if (left <= 0 || !compat_slots_remain() || !start_waiting())
+	if (left <= 0 || !slots_remain() || !start_waiting(refusal))
 		return -1;
+	who->waits = !is_stranger;
 	pg_atomic_fetch_add_u64(&registry->grace_waits, 1);
 	wait_event = compat_wait_event("PgpoolMonitorGrace");
 	ConditionVariablePrepareToSleep(&registry->session_ended);
@@ -218,7 +365,7 @@ attach_with_grace(const Identity *who, int session, Refusal *refusal)
 		/* after the preparation, so that no end is missed */
 		instance = registry_attach(who, session, refusal);
 		left = deadline - pgpm_now();
-		if (instance >= 0 || refusal->reason == REFUSED_NOT || left <= 0 || !compat_slots_remain())
+		if (instance >= 0 || refusal->reason == REFUSED_NOT || left <= 0 || !slots_remain())
 			break;
 		(void) ConditionVariableTimedSleep(&registry->session_ended,
 										   Min(GRACE_STEP, (long) (left / 1000) + 1), wait_event);
@@ -231,23 +378,6 @@ attach_with_grace(const Identity *who, int session, Refusal *refusal)
 }
 
 /*---- refusing ----*/
-
-/* What a client says may be in any encoding: shown as views show it. */
-static const char *
-shown(const char *name)
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	for (const char *p = name; *p; p++)
-	{
-		if (*p >= ' ' && *p <= '~' && *p != '\\')
-			appendStringInfoChar(&text, *p);
-		else
-			appendStringInfo(&text, "\\x%02x", (unsigned char) *p);
-	}
-	return text.data;
-}
 
 static void
 count_refusal(const Refusal *refusal)
@@ -264,10 +394,10 @@ count_refusal(const Refusal *refusal)
 static void
 refuse(const Identity *who, const Refusal *refusal)
 {
-	const char *pool = shown(who->pool);
+	const char *pool = view_printable(who->pool);
 	const char *where = psprintf("Role \"%s\", database \"%s\", host \"%s\", instance \"%s\"",
-								 shown(who->role_name), shown(who->database_name), shown(who->host),
-								 shown(who->id));
+								 view_printable(who->role_name), view_printable(who->database_name),
+								 view_printable(who->host), view_printable(who->id));
 
 	if (refusal->reason == REFUSED_BY_RULE)
 		ereport(FATAL, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
@@ -277,8 +407,8 @@ refuse(const Identity *who, const Refusal *refusal)
 						errdetail_log(
 							"%s. The pool holds %d connections; all pools of rule \"%s\" hold %d, "
 							"and may hold %d.",
-							where, refusal->pool_held, shown(refusal->rule_text), refusal->held,
-							refusal->limit)));
+							where, refusal->pool_held, view_printable(refusal->rule_text),
+							refusal->held, refusal->limit)));
 	ereport(FATAL,
 			(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 			 errmsg("too many connections for pool \"%s\"", pool),
@@ -292,7 +422,7 @@ refuse(const Identity *who, const Refusal *refusal)
 }
 
 int
-enforce_attach(const Identity *who, int session)
+enforce_attach(Identity *who, int session)
 {
 	Refusal refusal;
 	int instance = registry_attach(who, session, &refusal);

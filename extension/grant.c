@@ -15,13 +15,6 @@
 #include "pause.h"
 #include "registry.h"
 
-#define EPOCH_SHIFT 22
-#define LIMIT_SHIFT 4
-#define LIMIT_MASK 0x3FFFF
-#define BY_RULE_BIT 0x8
-#define PAUSED_BIT 0x4
-#define STATE_MASK 0x3
-
 /*---- what is told, in one word ----*/
 
 uint64
@@ -33,47 +26,6 @@ publication_pack(const Publication *publication)
 		   (uint64) publication->state;
 }
 
-Publication
-publication_unpack(uint64 word)
-{
-	Publication publication;
-
-	publication.epoch = word >> EPOCH_SHIFT;
-	publication.limit = (int) ((word >> LIMIT_SHIFT) & LIMIT_MASK) - 1;
-	publication.by_rule = (word & BY_RULE_BIT) != 0;
-	publication.paused = (word & PAUSED_BIT) != 0;
-	publication.state = (AllotState) (word & STATE_MASK);
-	return publication;
-}
-
-/*
- * The global mode beats what was published, because turning it down must help
- * even when nobody publishes any more; a rule's own mode is in the publication.
- *
- * The sum of two counters that only grow orders texts: it grows whenever one does.
- */
-Publication
-publication_effective(uint64 word, uint32 generation, uint32 mode)
-{
-	Publication publication = publication_unpack(word);
-
-	publication.epoch += generation;
-	if (mode == MODE_OFF)
-	{
-		publication.state = ALLOT_OFF;
-		publication.limit = NO_LIMIT;
-	}
-	else if (mode < MODE_SHARE && !publication.by_rule)
-	{
-		publication.state = ALLOT_OK;
-		publication.limit = NO_LIMIT;
-	}
-	/* an order to pause counts in every mode but off, which takes part in nothing */
-	if (publication.state == ALLOT_OFF)
-		publication.paused = false;
-	return publication;
-}
-
 const char *
 publication_state_name(const Publication *publication)
 {
@@ -82,13 +34,6 @@ publication_state_name(const Publication *publication)
 	if (publication->paused)
 		return "paused";
 	return publication->state == ALLOT_QUEUED ? "queued" : "ok";
-}
-
-Publication
-grant_told(const InstanceSlot *instance)
-{
-	/* the cast: reading an atomic is no change */
-	return publication_unpack(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication));
 }
 
 bool
@@ -140,9 +85,20 @@ publish(InstanceSlot *instance, int limit, AllotState state, bool by_rule)
 		now.paused == paused)
 		return;
 
-	/* who was off counts no lease, and does not report: it has one lease from now to hear of a limit */
+	/*
+	 * who was off counts no lease, and does not report: it has one lease from now to hear
+	 * of a limit
+	 */
 	if (now.epoch != 0 && now.state == ALLOT_OFF && limit != NO_LIMIT)
 		grant_renew_lease(instance, pgpm_now());
+	registry_changed();
+	/* what was unheard before remains so, and longer; no limit is nothing to hear of */
+	if (instance->acked || now.limit == NO_LIMIT)
+	{
+		instance->unheard_since = pgpm_now();
+		instance->unheard_reports = 0;
+	}
+	instance->deaf = instance->deaf && limit != NO_LIMIT;
 	now.epoch = ++registry->last_epoch;
 	now.limit = limit;
 	now.state = state;
@@ -204,6 +160,27 @@ fits_rule(const PoolSlot *pool)
 	return sum <= pool->ceiling;
 }
 
+/* The same of a CONNECTION LIMIT, as far as the registry knows. */
+static bool
+fits_connection_limit(const PoolSlot *pool, bool by_role)
+{
+	int most = by_role ? pool->role_limit : pool->database_limit;
+	int64 sum = 1;
+
+	if (most < 0)
+		return true;
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+		const PoolSlot *other = &registry->pools[instance->pool];
+
+		if (registry->instance_hashes[i] != 0 &&
+			(by_role ? other->role == pool->role : other->database == pool->database))
+			sum += rule_part(instance, other);
+	}
+	return sum <= most;
+}
+
 /*
  * What a newcomer, or one that comes back with nothing, is told before the
  * worker has thought about it.  The session that it holds already is granted: that
@@ -228,7 +205,8 @@ grant_first(InstanceSlot *instance, const PoolSlot *pool)
 		return; /* the worker keeps the queue */
 	fits = total_occupancy() + (limit == 0 ? 1 : 0) <= registry->round.capacity;
 	if (limit == 0)
-		fits = fits && fits_rule(pool);
+		fits = fits && fits_rule(pool) && fits_connection_limit(pool, true) &&
+			   fits_connection_limit(pool, false);
 	if (limit == 0 && fits)
 		limit = 1;
 	publish(instance, limit, fits ? ALLOT_OK : ALLOT_QUEUED, pool->mode_by_rule);
@@ -240,6 +218,14 @@ grant_tell_pause(InstanceSlot *instance)
 	Publication now = grant_told(instance);
 
 	publish(instance, now.limit, now.state, now.by_rule);
+}
+
+void
+grant_free(InstanceSlot *instance, const PoolSlot *pool)
+{
+	if (grant_told(instance).epoch != 0 && !grant_applies(instance, pool))
+		publish(instance, NO_LIMIT, pool->mode == MODE_OFF ? ALLOT_OFF : ALLOT_OK,
+				pool->mode_by_rule);
 }
 
 void
@@ -255,11 +241,41 @@ grant_acknowledge(InstanceSlot *instance, uint64 ack)
 {
 	Publication now = grant_told(instance);
 
-	if (instance->acked || ack < instance->ack_needed)
+	if (ack > instance->last_ack)
+	{
+		/* who is always a little behind is not deaf */
+		instance->last_ack = ack;
+		instance->unheard_since = pgpm_now();
+		instance->unheard_reports = 0;
+	}
+	else if (instance->unheard_reports < DEAF_REPORTS)
+		instance->unheard_reports++;
+	if (ack < instance->ack_needed)
+		return;
+	instance->deaf = false;
+	if (instance->acked)
 		return;
 	instance->acked = true;
 	if (now.limit != NO_LIMIT)
 		instance->granted = now.limit;
+}
+
+int64
+grant_deaf_from(const InstanceSlot *instance)
+{
+	if (instance->deaf || instance->acked || !instance->follows ||
+		grant_told(instance).limit == NO_LIMIT || instance->unheard_reports < DEAF_REPORTS)
+		return PG_INT64_MAX;
+	return instance->unheard_since +
+		   INT64CONST(1000) * DEAF_LEASES * pg_atomic_read_u32(&registry->lease);
+}
+
+bool
+grant_is_deaf(InstanceSlot *instance, int64 now)
+{
+	if (now > grant_deaf_from(instance))
+		instance->deaf = true;
+	return instance->deaf;
 }
 
 /*---- for all instances alike ----*/
@@ -292,7 +308,10 @@ grant_set_terms(uint32 lease, uint32 interval, uint32 retry)
 	pg_atomic_write_u32(&registry->retry, retry);
 	pg_atomic_fetch_add_u32(&registry->generation, 1);
 
-	/* a client that hears of a longer lease counts it from the last report that it has sent already */
+	/*
+	 * a client that hears of a longer lease counts it from the last report that it has sent
+	 * already
+	 */
 	for (int i = 0; lease > old && i < pgpm_max_instances; i++)
 	{
 		InstanceSlot *instance = &registry->instances[i];
@@ -368,8 +387,75 @@ find_rule_room(int64 room[RULES_MAX])
 	}
 }
 
+/* NULL if it counts for none, or the slot is another pool's by now. */
+static ConnectionLimit *
+limit_of(const ConnectionLimits *limits, int pool, bool by_role)
+{
+	int i = by_role ? limits->of_role[pool] : limits->of_database[pool];
+	Oid oid = by_role ? registry->pools[pool].role : registry->pools[pool].database;
+
+	return i >= 0 && limits->limits[i].oid == oid ? &limits->limits[i] : NULL;
+}
+
+/* Those that follow nothing are among the outsiders. */
+static void
+find_limit_room(ConnectionLimits *limits)
+{
+	for (int i = 0; i < limits->nlimits; i++)
+		limits->limits[i].room = limits->limits[i].connections - limits->limits[i].outsiders;
+	for (int i = 0; limits->nlimits > 0 && i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (registry->instance_hashes[i] == 0 || !instance->follows)
+			continue;
+		for (int by_role = 0; by_role < 2; by_role++)
+		{
+			ConnectionLimit *limit = limit_of(limits, instance->pool, by_role);
+
+			if (limit != NULL)
+				limit->room -= rule_part(instance, &registry->pools[instance->pool]);
+		}
+	}
+}
+
+/*
+ * The least that all of this leaves for one more of this pool.  A superuser counts for
+ * limits that do not bind it.
+ */
+static int64
+find_room(int64 room, const int64 *rule_room, const ConnectionLimits *limits, int pool)
+{
+	const PoolSlot *slot = &registry->pools[pool];
+	const ConnectionLimit *by_role = slot->role_limit >= 0 ? limit_of(limits, pool, true) : NULL;
+	const ConnectionLimit *by_database =
+		slot->database_limit >= 0 ? limit_of(limits, pool, false) : NULL;
+
+	if (slot->rule >= 0)
+		room = Min(room, rule_room[slot->rule]);
+	if (by_role != NULL)
+		room = Min(room, by_role->room);
+	if (by_database != NULL)
+		room = Min(room, by_database->room);
+	return room;
+}
+
+static void
+take_room(int taken, int64 *rule_room, const ConnectionLimits *limits, int pool)
+{
+	if (registry->pools[pool].rule >= 0)
+		rule_room[registry->pools[pool].rule] -= taken;
+	for (int by_role = 0; by_role < 2; by_role++)
+	{
+		ConnectionLimit *limit = limit_of(limits, pool, by_role);
+
+		if (limit != NULL)
+			limit->room -= taken;
+	}
+}
+
 void
-grant_publish(const Target *targets, int ntargets, int capacity)
+grant_publish(const Target *targets, int ntargets, int capacity, ConnectionLimits *limits)
 {
 	static int64 rule_room[RULES_MAX];
 	int64 room = 0;
@@ -394,20 +480,19 @@ grant_publish(const Target *targets, int ntargets, int capacity)
 	{
 		room = capacity - total_occupancy();
 		find_rule_room(rule_room);
+		find_limit_room(limits);
 	}
 	for (int i = 0; raises && i < ntargets; i++)
 	{
 		InstanceSlot *instance = target_of(&targets[i]);
-		int rule;
 		int raised;
 
 		if (instance == NULL || lowers(instance, &targets[i]))
 			continue;
-		rule = registry->pools[instance->pool].rule;
-		raised = raise_within(instance, &targets[i], rule < 0 ? room : Min(room, rule_room[rule]));
+		raised =
+			raise_within(instance, &targets[i], find_room(room, rule_room, limits, instance->pool));
 		room -= raised;
-		if (rule >= 0)
-			rule_room[rule] -= raised;
+		take_room(raised, rule_room, limits, instance->pool);
 	}
 	LWLockRelease(registry->lock);
 }
@@ -416,10 +501,13 @@ void
 grant_take_back(InstanceSlot *instance)
 {
 	Publication now = grant_told(instance);
+	int limit = Min(now.limit, instance->held);
 
 	if (now.limit == NO_LIMIT)
 		return;
-	publish(instance, Min(now.limit, instance->held), now.state, now.by_rule);
-	instance->granted = grant_told(instance).limit;
+	publish(instance, limit, now.state, now.by_rule);
+	if (instance->granted != limit)
+		registry_changed();
+	instance->granted = limit;
 	instance->acked = true;
 }

@@ -67,11 +67,11 @@ extern const char *health_name(Health health);
 /*---- over time ----*/
 
 /*
- * What a pool is held to be.  All zeros before the first look.  Figures change from
- * one moment to the next; the verdict follows only what lasts.  It gets worse when they have been worse
- * without a break for as long as it takes to enter, and then to the mildest
- * of what they were; it gets better when they have been better without a
- * break for as long as it takes to leave, and then to the worst of what they were.
+ * What a pool is held to be.  All zeros before the first look.  Figures change from one
+ * moment to the next; the verdict follows only what lasts.  It gets worse when they have
+ * been worse without a break for as long as it takes to enter, and then to the mildest of
+ * what they were; it gets better when they have been better without a break for as long as
+ * it takes to leave, and then to the worst of what they were.
  */
 typedef struct HealthState
 {
@@ -82,7 +82,10 @@ typedef struct HealthState
 	int64_t since;	/* ... this time */
 } HealthState;
 
-/* Figures say `figures` at `now`.  True if the verdict changes.  Times are of one unit, whichever. */
+/*
+ * Figures say `figures` at `now`.  True if the verdict changes.  Times are of one unit,
+ * whichever.
+ */
 extern bool health_step(HealthState *state, Health figures, int64_t now, int64_t enter,
 						int64_t leave);
 

@@ -146,15 +146,6 @@ is_believed(const InstanceSlot *instance, int64 now)
 	return instance->reported && !instance_vanished(instance) && !instance_silent(instance, now);
 }
 
-static const ReportLoan *
-loan_of(const InstanceSlot *instance, int pid)
-{
-	for (int i = 0; i < instance->report.nloans; i++)
-		if (instance->report.loans[i].pid == pid)
-			return &instance->report.loans[i];
-	return NULL;
-}
-
 /* The client says how many loans are out for too long, not which: they are the oldest. */
 static bool
 is_too_long(const Report *report, const ReportLoan *loan)
@@ -168,7 +159,8 @@ is_too_long(const Report *report, const ReportLoan *loan)
 
 /*
  * For how long the loan of a session has been one that both sides find idle, in
- * milliseconds; -1: it is none, or not for long enough.  *loan is NULL if the report does not name it.
+ * milliseconds; -1: it is none, or not for long enough.  *loan is NULL if the report does
+ * not name it.
  */
 static int64
 leaked_for(const InstanceSlot *instance, const SessionSlot *session, Doing doing, int64 now,
@@ -176,7 +168,7 @@ leaked_for(const InstanceSlot *instance, const SessionSlot *session, Doing doing
 {
 	int64 ms;
 
-	*loan = loan_of(instance, session->pid);
+	*loan = report_loan(&instance->report, session->pid);
 	if (session->kind != SESSION_POOL || session->listens || !doing.idle)
 		return -1;
 	if (*loan != NULL && !is_too_long(&instance->report, *loan))
@@ -264,8 +256,9 @@ health_add_session(HealthFigures *figures, const InstanceSlot *instance, const S
 	const ReportLoan *loan;
 	int64 leaked;
 
-	/* most are, and this is all that is looked at of them */
-	if (session->status->st_state == STATE_IDLE && instance->report.leaks == 0)
+	/* what a session does matters only to who waits, and to who finds that something leaks */
+	if (instance->report.leaks == 0 &&
+		(in->waiting == 0 || session->status->st_state == STATE_IDLE))
 		return;
 	doing = doing_of(session);
 	waits = lock_wait_ms(session);
@@ -411,9 +404,12 @@ pool_of(int instance)
 	return pool;
 }
 
-static void
+/* False: health_add_session would make nothing of any session. */
+static bool
 gather_instances(int64 now)
 {
+	bool sessions_matter = false;
+
 	for (int from = 0; from < pgpm_max_instances; from += LOOK_AT_ONCE)
 	{
 		int to = Min(from + LOOK_AT_ONCE, pgpm_max_instances);
@@ -421,13 +417,18 @@ gather_instances(int64 now)
 		LWLockAcquire(registry->lock, LW_SHARED);
 		for (int i = from; i < to; i++)
 		{
+			const InstanceSlot *instance = &registry->instances[i];
 			int pool = pool_of(i);
 
-			if (pool >= 0)
-				health_add_instance(&figures[pool], &registry->instances[i], now);
+			if (pool < 0)
+				continue;
+			health_add_instance(&figures[pool], instance, now);
+			sessions_matter =
+				sessions_matter || instance->report.waiting > 0 || instance->report.leaks > 0;
 		}
 		LWLockRelease(registry->lock);
 	}
+	return sessions_matter;
 }
 
 static void
@@ -457,9 +458,11 @@ gather(int64 now)
 	LWLockAcquire(registry->lock, LW_SHARED);
 	memcpy(hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
 	LWLockRelease(registry->lock);
-	memset(figures, 0, pgpm_max_pools * sizeof(HealthFigures));
-	gather_instances(now);
-	gather_sessions(now);
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (hashes[i] != 0)
+			memset(&figures[i], 0, sizeof(HealthFigures));
+	if (gather_instances(now))
+		gather_sessions(now);
 }
 
 static void

@@ -6,17 +6,20 @@
  * history.h has the actors and the lock, history_ring.h the layout.
  *
  * Counters
- *	Instances count since they began; a sample has what was counted since the
- *	sample before.  The differences are taken for each instance, against what
- *	it had reported by then, so that one that dies, or whose slot is used again, takes
- *	nothing away.  One that has reported for the first time counts from zero if it has
- *	just begun, and else from what it says now: it has been elsewhere, or
- *	only comes back.  What an instance counted between its last sample and its end is lost.
- *	All of that is in count(): it is the place to exchange once totals of pools are at hand.
+ *	A sample has what the pool's record (past.h) says was counted since the sample before, whoever
+ *	counted it, and whoever has ended or come back meanwhile.  Of a pool whose instances have all
+ *	ended there is one more sample, with what they counted last.  What the worker knows of the last
+ *	sample is in shared memory, so that another worker goes on where it stopped.
  *
  * Cost
- *	A sample copies the registry in parts, 64 instances at a time under the shared lock.  The worker keeps a
- *	baseline of 560 bytes for each instance slot in memory of its own.
+ *	A sample looks at all instances and sessions, 64 at a time under the shared lock, and at all
+ *	pools, 16 at a time under the exclusive one.
+ *
+ * Accepted
+ *	An instance that comes from elsewhere, or after its slot was used for another, counts
+ *	from its first report on: until then it is missing.  Counts of a pool whose slot is
+ *	needed for another before the next sample are lost.  What instances counted while they
+ *	had no session here is in the sample that follows the report that says so.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,14 +33,14 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "grant.h"
 #include "history.h"
+#include "past.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "view.h"
 
 #define TRANCHE "pgpool_monitor_history"
-#define COPY_AT_ONCE 64 /* instances */
+#define POOLS_AT_ONCE 16
 
 StaticAssertDecl(HISTORY_NAME_LEN >= NAME_LEN && HISTORY_NAME_LEN >= NAMEDATALEN,
 				 "names have to fit");
@@ -45,8 +48,13 @@ StaticAssertDecl(HISTORY_NAME_LEN >= NAME_LEN && HISTORY_NAME_LEN >= NAMEDATALEN
 typedef struct HistoryShared
 {
 	LWLock *lock;
-	HistoryRing *
-		ring; /* at the same address everywhere, for it does not move after fork; NULL: too small for even one sample */
+	int64 sampled_at; /* pgpm_now() of the last sample; 0: none.  The worker's */
+
+	/*
+	 * At the same address everywhere, for it does not move after fork; NULL: too small for even
+	 * one sample.
+	 */
+	HistoryRing *ring;
 } HistoryShared;
 
 int pgpm_history_size = 8192;
@@ -120,6 +128,7 @@ history_startup(void)
 	if (!found)
 	{
 		h->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+		h->sampled_at = 0;
 		h->ring = history_ring_init((char *) h + MAXALIGN(sizeof(HistoryShared)), ring_size(),
 									pgpm_max_pools);
 	}
@@ -138,137 +147,45 @@ history_install_hooks(void)
 
 /*---- private to the worker, for its whole life ----*/
 
-/* What an instance had counted by the last sample. */
-typedef struct Baseline
-{
-	uint32 generation; /* of the slot; 0: none yet */
-	int64 acquires;
-	int64 timeouts;
-	int64 open_failures;
-	int64 wait[REPORT_BUCKETS];
-	int64 hold[REPORT_BUCKETS];
-} Baseline;
-
 /* A pool's sample while it is added up. */
 typedef struct PoolSum
 {
 	HistorySample sample;
-	bool counted;	/* at least one instance */
 	bool max_known; /* of all that reported */
-	int64 wait[REPORT_BUCKETS];
-	int64 hold[REPORT_BUCKETS];
 } PoolSum;
 
-static Baseline *baselines = NULL; /* [max_instances] */
-static InstanceSlot *part;		   /* [COPY_AT_ONCE], copies */
-static bool *in_part;
-static PoolSlot *pools; /* [max_pools], copies */
-static uint64 *pool_hashes;
-static SessionSlot *sessions;	 /* [MaxBackends], copies */
-static int *pool_of;			 /* [max_instances]: -1: none */
-static PoolSum *sums;			 /* [max_pools] */
+/* What its record says. */
+typedef struct Counted
+{
+	int slot;
+	HistoryPool pool;
+	PoolTotals ever;
+	PoolTotals before; /* of these, by the last sample */
+	PoolTotals counted;
+} Counted;
+
+static Copy copy;	  /* hashes of pools as of the beginning of the round, and nothing else */
+static PoolSum *sums; /* [max_pools] */
+static Counted *part; /* [POOLS_AT_ONCE] */
 static HistoryPool *round_pools; /* [max_pools], side by side */
 static HistorySample *round_samples;
 
-static int64 sampled_at = 0; /* pgpm_now() of the last sample; 0: none */
 static int64 due_at = 0;
 
 static void
 allocate(void)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	int flags = MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO;
 
-	part = palloc0_array(InstanceSlot, COPY_AT_ONCE);
-	in_part = palloc0_array(bool, COPY_AT_ONCE);
-	pools = palloc0_array(PoolSlot, pgpm_max_pools);
-	pool_hashes = palloc0_array(uint64, pgpm_max_pools);
-	sessions = palloc0_array(SessionSlot, MaxBackends);
-	pool_of = palloc0_array(int, pgpm_max_instances);
 	sums = palloc0_array(PoolSum, pgpm_max_pools);
+	part = palloc0_array(Counted, POOLS_AT_ONCE);
 	round_pools = palloc0_array(HistoryPool, pgpm_max_pools);
 	round_samples = palloc0_array(HistorySample, pgpm_max_pools);
-	baselines = palloc_extended(mul_size(pgpm_max_instances, sizeof(Baseline)), flags);
+	copy.pool_hashes = palloc0_array(uint64, pgpm_max_pools);
 	MemoryContextSwitchTo(old);
 }
 
-/*---- counters ----*/
-
-/* What was counted from `before` to `now`; a counter that went back is a restart of which nothing is known. */
-static bool
-difference(const Baseline *before, const Report *now, Baseline *delta)
-{
-	bool back = now->acquires < before->acquires || now->timeouts < before->timeouts ||
-				now->open_failures < before->open_failures;
-
-	delta->acquires = now->acquires - before->acquires;
-	delta->timeouts = now->timeouts - before->timeouts;
-	delta->open_failures = now->open_failures - before->open_failures;
-	for (int i = 0; i < REPORT_BUCKETS; i++)
-	{
-		delta->wait[i] = now->wait[i] - before->wait[i];
-		delta->hold[i] = now->hold[i] - before->hold[i];
-		back = back || delta->wait[i] < 0 || delta->hold[i] < 0;
-	}
-	return !back;
-}
-
-static void
-remember(Baseline *baseline, const InstanceSlot *instance)
-{
-	const Report *report = &instance->report;
-
-	baseline->generation = instance->generation;
-	baseline->acquires = report->acquires;
-	baseline->timeouts = report->timeouts;
-	baseline->open_failures = report->open_failures;
-	memcpy(baseline->wait, report->wait, sizeof(baseline->wait));
-	memcpy(baseline->hold, report->hold, sizeof(baseline->hold));
-}
-
-/*
- * Was it new when it reported, which it has done since the last sample?  Then it has not reported
- * more often than somebody does who began when his first session was attached; one that comes back after a
- * while without sessions has, and brings the counts of its whole life.
- */
-static bool
-has_just_begun(const InstanceSlot *instance, TimestampTz at, int64 duration)
-{
-	int64 age = Max(0, at - instance->joined_at);
-	int64 interval = INT64CONST(1000) * pg_atomic_read_u32(&registry->interval);
-
-	return duration > 0 && instance->report.seq <= age / interval + 2;
-}
-
-/* Adds what the instance counted since the last sample, if that is known. */
-static void
-count(PoolSum *sum, const InstanceSlot *instance, Baseline *baseline, TimestampTz at,
-	  int64 duration)
-{
-	Baseline delta;
-	bool known = baseline->generation == instance->generation;
-
-	if (!known && has_just_begun(instance, at, duration))
-	{
-		memset(baseline, 0, sizeof(*baseline));
-		known = true;
-	}
-	if (known && difference(baseline, &instance->report, &delta))
-	{
-		sum->counted = true;
-		view_add_bigint(&sum->sample.acquires, delta.acquires);
-		view_add_bigint(&sum->sample.timeouts, delta.timeouts);
-		view_add_bigint(&sum->sample.open_failures, delta.open_failures);
-		for (int i = 0; i < REPORT_BUCKETS; i++)
-		{
-			view_add_bigint(&sum->wait[i], delta.wait[i]);
-			view_add_bigint(&sum->hold[i], delta.hold[i]);
-		}
-	}
-	remember(baseline, instance);
-}
-
-/*---- adding up ----*/
+/*---- figures of the moment ----*/
 
 static void
 begin_sum(PoolSum *sum)
@@ -295,8 +212,7 @@ add_gauges(HistorySample *sample, const InstanceSlot *instance)
 }
 
 static void
-add_instance(PoolSum *sum, const InstanceSlot *instance, Baseline *baseline, TimestampTz at,
-			 int64 duration)
+add_instance(PoolSum *sum, const InstanceSlot *instance)
 {
 	HistorySample *sample = &sum->sample;
 	Publication told = view_published(instance);
@@ -313,131 +229,155 @@ add_instance(PoolSum *sum, const InstanceSlot *instance, Baseline *baseline, Tim
 	add_gauges(sample, instance);
 	sum->max_known = sum->max_known && instance->report.has_max;
 	view_add_int(&sample->max_size, instance->report.max_size);
-	count(sum, instance, baseline, at, duration);
 }
 
 static void
-copy_pools(void)
+add_instances(void)
 {
-	LWLockAcquire(registry->lock, LW_SHARED);
-	memcpy(pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
-	memcpy(pools, registry->pools, pgpm_max_pools * sizeof(PoolSlot));
-	memcpy(sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));
-	LWLockRelease(registry->lock);
-}
-
-/* Those in [from, to) whose pool was copied. */
-static void
-copy_part(int from, int to)
-{
-	LWLockAcquire(registry->lock, LW_SHARED);
-	for (int i = from; i < to; i++)
+	for (int from = 0; from < pgpm_max_instances; from += VIEW_AT_ONCE)
 	{
-		const InstanceSlot *instance = &registry->instances[i];
+		int to = Min(from + VIEW_AT_ONCE, pgpm_max_instances);
 
-		in_part[i - from] = registry->instance_hashes[i] != 0 && pool_hashes[instance->pool] != 0 &&
-							pool_hashes[instance->pool] == registry->pool_hashes[instance->pool];
-		if (in_part[i - from])
-			part[i - from] = *instance;
-	}
-	LWLockRelease(registry->lock);
-}
-
-static void
-add_instances(TimestampTz at, int64 duration)
-{
-	for (int from = 0; from < pgpm_max_instances; from += COPY_AT_ONCE)
-	{
-		int to = Min(from + COPY_AT_ONCE, pgpm_max_instances);
-
-		copy_part(from, to);
+		LWLockAcquire(registry->lock, LW_SHARED);
 		for (int i = from; i < to; i++)
 		{
-			const InstanceSlot *instance = &part[i - from];
+			int pool = view_pool_of(&copy, i);
 
-			pool_of[i] = in_part[i - from] ? instance->pool : -1;
-			if (in_part[i - from])
-				add_instance(&sums[instance->pool], instance, &baselines[i], at, duration);
+			if (pool >= 0)
+				add_instance(&sums[pool], &registry->instances[i]);
 		}
+		LWLockRelease(registry->lock);
 	}
 }
 
-/* Read without a lock: torn or outdated by a moment, good enough to be counted. */
 static void
 add_sessions(void)
 {
-	for (int slot = 0; slot < MaxBackends; slot++)
+	for (int from = 0; from < MaxBackends; from += VIEW_AT_ONCE)
 	{
-		const SessionSlot *session = &sessions[slot];
+		int to = Min(from + VIEW_AT_ONCE, MaxBackends);
 
-		if (session->kind == SESSION_FREE || pool_of[session->instance] < 0)
-			continue;
-		switch (session->status->st_state)
+		LWLockAcquire(registry->lock, LW_SHARED);
+		for (int slot = from; slot < to; slot++)
 		{
-			case STATE_RUNNING:
-			case STATE_FASTPATH:
-			case STATE_IDLEINTRANSACTION:
-			case STATE_IDLEINTRANSACTION_ABORTED:
-				sums[pool_of[session->instance]].sample.busy++;
-				break;
-			default:
-				break;
+			const SessionSlot *session = &registry->sessions[slot];
+			int pool = session->kind == SESSION_FREE ? -1 : view_pool_of(&copy, session->instance);
+
+			if (pool >= 0 && view_is_busy(session))
+				sums[pool].sample.busy++;
 		}
+		LWLockRelease(registry->lock);
 	}
 }
 
+/*---- what was counted ----*/
+
 static void
-finish_sum(PoolSum *sum)
+name_pool(HistoryPool *to, const PoolSlot *pool)
 {
-	HistorySample *sample = &sum->sample;
+	to->role = pool->role;
+	to->database = pool->database;
+	strlcpy(to->name, pool->name, HISTORY_NAME_LEN);
+	strlcpy(to->role_name, pool->role_name, HISTORY_NAME_LEN);
+	strlcpy(to->database_name, pool->database_name, HISTORY_NAME_LEN);
+}
+
+/* The pools in [from, to) that are in the round.  How many. */
+static int
+take_part(int from, int to)
+{
+	int n = 0;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	for (int i = from; i < to; i++)
+	{
+		if (copy.pool_hashes[i] == 0 || copy.pool_hashes[i] != registry->pool_hashes[i])
+			continue;
+		part[n].slot = i;
+		name_pool(&part[n].pool, &registry->pools[i]);
+		past_take(i, &part[n].ever, &part[n].before);
+		n++;
+	}
+	LWLockRelease(registry->lock);
+	return n;
+}
+
+/* False: it is only remembered. */
+static bool
+has_news(Counted *of)
+{
+	of->counted = of->ever;
+	totals_subtract(&of->counted, &of->before);
+	return sums[of->slot].sample.instances > 0 || !totals_empty(&of->counted);
+}
+
+static void
+add_counters(HistorySample *sample, const Counted *of, int64 duration)
+{
 	int64 waits;
 	double ignored;
 
-	if (sample->in_use < 0)
-		sample->idle = sample->waiting = sample->demand = sample->leaks = HISTORY_UNKNOWN;
-	if (sample->in_use < 0 || !sum->max_known)
-		sample->max_size = HISTORY_UNKNOWN;
-	report_moments(sum->wait, &waits, &sample->wait_mean_ms, &ignored);
-	sample->wait_p50_ms = report_quantile_ms(sum->wait, 0.5);
-	sample->wait_p99_ms = report_quantile_ms(sum->wait, 0.99);
-	report_moments(sum->hold, &sample->holds, &sample->hold_mean_ms, &sample->hold_variation);
-	if (!sum->counted)
+	sample->acquires = of->counted.acquires;
+	sample->timeouts = of->counted.timeouts;
+	sample->open_failures = of->counted.open_failures;
+	report_moments(of->counted.wait, of->ever.wait, &waits, &sample->wait_mean_ms, &ignored);
+	sample->wait_p50_ms = report_quantile_ms(of->counted.wait, 0.5);
+	sample->wait_p99_ms = report_quantile_ms(of->counted.wait, 0.99);
+	report_moments(of->counted.hold, of->ever.hold, &sample->holds, &sample->hold_mean_ms,
+				   &sample->hold_variation);
+	/* nobody reports, and nobody did; or since when is not known */
+	if (duration == 0 || (sample->in_use < 0 && totals_empty(&of->counted)))
 		sample->acquires = sample->timeouts = sample->open_failures = sample->holds =
 			HISTORY_UNKNOWN;
+}
+
+static HistorySample
+finish_sum(const Counted *of, int64 duration)
+{
+	const PoolSum *sum = &sums[of->slot];
+	HistorySample sample = sum->sample;
+
+	add_counters(&sample, of, duration);
+	if (sample.in_use < 0)
+		sample.idle = sample.waiting = sample.demand = sample.leaks = HISTORY_UNKNOWN;
+	if (sample.in_use < 0 || !sum->max_known)
+		sample.max_size = HISTORY_UNKNOWN;
+	return sample;
 }
 
 /*---- the round ----*/
 
 static int
-collect(TimestampTz at, int64 duration)
+collect(int64 duration)
 {
 	int n = 0;
 
-	copy_pools();
+	LWLockAcquire(registry->lock, LW_SHARED);
+	memcpy(copy.pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
+	LWLockRelease(registry->lock);
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (pool_hashes[i] != 0)
-			begin_sum(&sums[i]);
-	add_instances(at, duration);
+		begin_sum(&sums[i]);
+	add_instances();
 	add_sessions();
-	for (int i = 0; i < pgpm_max_pools; i++)
+	for (int from = 0; from < pgpm_max_pools; from += POOLS_AT_ONCE)
 	{
-		HistoryPool *pool = &round_pools[n];
+		int taken = take_part(from, Min(from + POOLS_AT_ONCE, pgpm_max_pools));
 
-		/* its instances may all have gone since the pools were copied */
-		if (pool_hashes[i] == 0 || sums[i].sample.instances == 0)
-			continue;
-		finish_sum(&sums[i]);
-		pool->role = pools[i].role;
-		pool->database = pools[i].database;
-		strlcpy(pool->name, pools[i].name, HISTORY_NAME_LEN);
-		strlcpy(pool->role_name, pools[i].role_name, HISTORY_NAME_LEN);
-		strlcpy(pool->database_name, pools[i].database_name, HISTORY_NAME_LEN);
-		round_samples[n++] = sums[i].sample;
+		for (int i = 0; i < taken; i++)
+		{
+			if (!has_news(&part[i]))
+				continue;
+			round_pools[n] = part[i].pool;
+			round_samples[n++] = finish_sum(&part[i], duration);
+		}
 	}
 	return n;
 }
 
-/* On a grid, so that a round that comes late does not make the next one later; anew after a pause. */
+/*
+ * On a grid, so that a round that comes late does not make the next one later; anew after a
+ * pause.
+ */
 static void
 set_due(int64 now)
 {
@@ -448,24 +388,33 @@ set_due(int64 now)
 		due_at = now + interval;
 }
 
+static bool
+is_due(int64 now)
+{
+	/* a shorter interval counts at once */
+	int64 latest = history->sampled_at + INT64CONST(1000) * pgpm_history_interval;
+
+	/* another worker knows only when the last sample was */
+	return history->sampled_at == 0 || now >= (due_at == 0 ? latest : Min(due_at, latest));
+}
+
 void
 history_round(int64 now)
 {
-	int64 duration = sampled_at > 0 ? now - sampled_at : 0;
-	/* a shorter interval counts at once */
-	int64 latest = sampled_at + INT64CONST(1000) * pgpm_history_interval;
-	TimestampTz at = GetCurrentTimestamp();
+	int64 duration;
 	int n;
 
-	if (history == NULL || (sampled_at > 0 && now < Min(due_at, latest)))
+	if (history == NULL || !is_due(now))
 		return;
-	if (baselines == NULL)
+	if (sums == NULL)
 		allocate();
-	n = collect(at, duration);
+	duration = history->sampled_at > 0 ? now - history->sampled_at : 0;
+	n = collect(duration);
 	LWLockAcquire(history->lock, LW_EXCLUSIVE);
-	history_ring_append(history->ring, at, duration, round_pools, round_samples, n);
+	history_ring_append(history->ring, GetCurrentTimestamp(), duration, round_pools, round_samples,
+						n);
 	LWLockRelease(history->lock);
-	sampled_at = now;
+	history->sampled_at = now;
 	set_due(now);
 }
 
@@ -474,13 +423,13 @@ history_round(int64 now)
 HistoryRing *
 history_copy(void)
 {
-	HistoryRing *copy;
+	HistoryRing *ring;
 
 	if (history == NULL)
 		return NULL;
-	copy = palloc_extended(history_ring_bytes(history->ring), MCXT_ALLOC_HUGE);
+	ring = palloc_extended(history_ring_bytes(history->ring), MCXT_ALLOC_HUGE);
 	LWLockAcquire(history->lock, LW_SHARED);
-	history_ring_copy(copy, history->ring);
+	history_ring_copy(ring, history->ring);
 	LWLockRelease(history->lock);
-	return copy;
+	return ring;
 }

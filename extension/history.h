@@ -15,7 +15,8 @@
  *	for which only the worker waits.
  *
  * Life
- *	The ring is made empty with the shared memory, and lives as long: it outlives the worker, not a restart.
+ *	The ring is made empty with the shared memory, and lives as long: it outlives the
+ *	worker, not a restart.
  *
  *-------------------------------------------------------------------------
  */

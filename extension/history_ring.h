@@ -55,8 +55,9 @@ typedef struct HistorySample
 	int32_t instances;
 	int32_t sessions;
 	int32_t busy; /* of these, running a command or in a transaction */
-	int32_t
-		in_use; /* this and the next four, as last reported; HISTORY_UNKNOWN if no instance reports */
+
+	/* as last reported; HISTORY_UNKNOWN if no instance reports */
+	int32_t in_use;
 	int32_t idle;
 	int32_t waiting;
 	int32_t demand;

@@ -9,9 +9,10 @@
  *	list	:= [ word { ',' word } ]
  *	word	:= 'options' | 'application_name' | 'role' | 'none'
  *
- * Words are of either case, may have white space around them, and come once.  "options" is what the
- * client says by the protocol; that always comes first, so that the word may only
- * stand first, and is the same as its absence.  "none" stands alone, and is the same as an empty list.
+ * Words are of either case, may have white space around them, and come once.  "options" is
+ * what the client says by the protocol; that always comes first, so that the word may only
+ * stand first, and is the same as its absence.  "none" stands alone, and is the same as an
+ * empty list.
  *
  *-------------------------------------------------------------------------
  */

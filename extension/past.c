@@ -77,6 +77,7 @@ past_reset(int pool)
 {
 	PoolRecord *record = &registry->records[pool];
 
+	totals_subtract(&record->sampled, &record->totals);
 	memset(&record->totals, 0, sizeof(record->totals));
 	record->since = GetCurrentTimestamp();
 	if (is_remembered(pool) && !has_ghosts(pool))
@@ -88,10 +89,7 @@ past_reset(int pool)
 bool
 past_may_come_back(const InstanceSlot *instance)
 {
-	PoolTotals counted;
-
-	totals_of_report(&counted, &instance->report);
-	return !instance->bye && !totals_empty(&counted);
+	return !instance->bye && !totals_empty(&instance->report.counted);
 }
 
 void
@@ -144,21 +142,46 @@ past_come_back(InstanceSlot *instance, const Report *before)
 	report_keep_counters(&instance->report, before);
 	/* percentiles are of what happens from now on */
 	for (int i = 0; i < lengthof(instance->wait_before); i++)
-		memcpy(instance->wait_before[i], before->wait, sizeof(before->wait));
+		memcpy(instance->wait_before[i], before->counted.wait, sizeof(before->counted.wait));
+}
+
+/* Its first report, and it does not say that all of it was here. */
+static bool
+brings_a_past(const InstanceSlot *instance, const Report *before)
+{
+	int64 opened = instance->report.counted.opened;
+
+	return !instance->reported && totals_empty(&before->counted) &&
+		   (opened < 1 || opened > instance->begun);
 }
 
 void
 past_count(InstanceSlot *instance, const Report *before)
 {
 	PoolRecord *record = &registry->records[instance->pool];
+	const ReportCounters *now = &instance->report.counted;
 
 	record->known = true;
 	if (report_began_anew(&instance->report, before))
 	{
 		memset(instance->wait_before, 0, sizeof(instance->wait_before));
-		totals_add(&record->totals, &instance->report, NULL);
+		totals_add(&record->totals, now, NULL);
 		return;
 	}
 	report_keep_counters(&instance->report, before);
-	totals_add(&record->totals, &instance->report, before);
+	totals_add(&record->totals, now, &before->counted);
+	if (brings_a_past(instance, before))
+		totals_add(&record->sampled, now, NULL);
+}
+
+/*---- history ----*/
+
+void
+past_take(int pool, PoolTotals *ever, PoolTotals *before)
+{
+	PoolRecord *record = &registry->records[pool];
+
+	*ever = record->totals;
+	*before = record->sampled;
+	record->sampled = record->totals;
 }

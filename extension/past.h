@@ -16,6 +16,14 @@
  *	these are not added twice, its slot keeps the counters until another instance
  *	needs the slot; a slot with nothing to keep goes first, then the one gone longest.
  *
+ * History
+ *	past_take gives the worker what has been counted since its last sample.  That is exact
+ *	over resets, a replaced worker, and the ends of instances.  But what an instance counted
+ *	elsewhere (it lived through a crash, or comes from a server that failed) is none of this
+ *	pool's recent past, though it is in the totals.  A first report is believed to be of
+ *	here if it says that its instance has opened no more sessions than have begun here; if
+ *	not, or if it does not say, history counts from there on.
+ *
  * Over a restart
  *	Records and ghosts are written to a file when the server is shut down in
  *	order, and read at the next start (saved.c).  After a crash there is none.
@@ -41,6 +49,12 @@ typedef struct PoolRecord
 	TimestampTz since; /* what the totals are counted from */
 	int64 gone;		   /* pgpm_now() when its last instance ended; while it has none */
 	PoolTotals totals;
+
+	/*
+	 * of the totals, what history has or does not want; negative after a reset, as far as
+	 * it has not what was reset
+	 */
+	PoolTotals sampled;
 } PoolRecord;
 
 /* Beside an instance's slot. */
@@ -84,6 +98,14 @@ extern void past_come_back(InstanceSlot *instance, const Report *before);
 
 /* instance->report has just followed `before`. */
 extern void past_count(InstanceSlot *instance, const Report *before);
+
+/*---- history ----*/
+
+/*
+ * All that the pool has counted, and what of that was there at the last call; the
+ * difference is new.
+ */
+extern void past_take(int pool, PoolTotals *ever, PoolTotals *before);
 
 /*---- saved.c ----*/
 

@@ -9,9 +9,9 @@
  *	applies a report, ends what has expired, so that an expiry needs no worker.
  *
  * Life of a pause
- *	It is written to a file, and then put into the table and told to the
- *	instances of all pools that it covers (grant.c: a pause is part of a publication).  It
- *	belongs to no session, lease or instance, and ends when it is resumed or has expired.  The postmaster
+ *	It is written to a file, and then put into the table and told to the instances of all
+ *	pools that it covers (grant.c: a pause is part of a publication).  It belongs to no
+ *	session, lease or instance, and ends when it is resumed or has expired.  The postmaster
  *	reads the file whenever it makes shared memory.
  *
  * Which pools it covers
@@ -20,10 +20,11 @@
  *
  * Locks
  *	Writers are serialized by a heavyweight lock, since a write to the disk is waited for
- *	under it, and an error or a cancelled command must release it.  The table itself is protected by registry->lock like the
- *	registry's own: exclusive to install what was written and to end what has expired,
- *	shared to copy.  What expires leaves the table without the writers' lock: a writer that
- *	copied it before puts it back for a moment, and the same look ends it again.
+ *	under it, and an error or a cancelled command must release it.  The table itself is
+ *	protected by registry->lock like the registry's own: exclusive to install what was
+ *	written and to end what has expired, shared to copy.  What expires leaves the table
+ *	without the writers' lock: a writer that copied it before puts it back for a moment, and
+ *	the same look ends it again.
  *
  * Accepted
  *	Expiry is by the wall clock, as it was shown to whoever set it.

@@ -33,10 +33,11 @@ void _PG_init(void);
 
 int pgpm_mode = MODE_OBSERVE;
 char *pgpm_rules = NULL;
+bool pgpm_rules_changed = false;
 char *pgpm_rules_file = NULL;
 char *pgpm_always_admit = NULL;
-int pgpm_grace = 200;
-int pgpm_grace_waiters = 4;
+int pgpm_grace = 1000;
+int pgpm_grace_waiters = 8;
 int pgpm_headroom = -1;
 int pgpm_report_interval = 10000;
 int pgpm_lease = 30000;
@@ -122,6 +123,12 @@ check_rules(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static void
+assign_rules(const char *newval, void *extra)
+{
+	pgpm_rules_changed = true;
+}
+
 /* Names are looked up when somebody comes: a role may be made later. */
 static bool
 check_always_admit(char **newval, void **extra, GucSource source)
@@ -151,7 +158,7 @@ define_sharing_settings(void)
 							   "Sets which pool may hold how many connections.",
 							   "For example: 'orders=40, batch@etl/dw=25%:weight=2:floor=2, *=10'. "
 							   "The first rule that matches a pool is its rule.",
-							   &pgpm_rules, "", PGC_SIGHUP, 0, check_rules, NULL, NULL);
+							   &pgpm_rules, "", PGC_SIGHUP, 0, check_rules, assign_rules, NULL);
 	DefineCustomIntVariable("pgpool_monitor.headroom",
 							"Sets how many connections are never given to pools.",
 							"They are for sessions that come unannounced. -1 means a twentieth of "
@@ -175,10 +182,10 @@ define_enforcement_settings(void)
 		"Sets how long a connection waits for another one's end before "
 		"it is refused.",
 		"A client that has just closed a connection may be faster than the server.", &pgpm_grace,
-		200, 0, 10000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+		1000, 0, 10000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("pgpool_monitor.grace_waiters",
 							"Sets how many connections may wait in this way at a time.",
-							"Each takes one of max_connections meanwhile.", &pgpm_grace_waiters, 4,
+							"Each takes one of max_connections meanwhile.", &pgpm_grace_waiters, 8,
 							0, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 

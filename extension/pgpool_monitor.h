@@ -26,7 +26,8 @@ typedef enum PgpmMode
 
 extern int pgpm_mode; /* a PgpmMode; the one in force is Registry.mode */
 extern char *pgpm_rules;
-extern char *pgpm_rules_file; /* empty: none */
+extern bool pgpm_rules_changed; /* since this process looked (session.c) */
+extern char *pgpm_rules_file;	/* empty: none */
 extern char *pgpm_always_admit;
 extern int pgpm_grace; /* ms */
 extern int pgpm_grace_waiters;
@@ -105,7 +106,10 @@ extern void share_round(int64 now);
 extern void health_define_settings(void);
 extern void health_watch_init(void);
 
-/* Called in each round: if it is time, look at each pool's health, and tell the log what has changed; `now` is pgpm_now(). */
+/*
+ * Called in each round: if it is time, look at each pool's health, and tell the log what
+ * has changed; `now` is pgpm_now().
+ */
 extern void health_watch_round(int64 now);
 
 #endif /* PGPOOL_MONITOR_H */

@@ -50,7 +50,10 @@ extern double queue_mean_wait(const Queue *queue, int c);
 /* Wait that the part q (0 < q < 1) of all who arrive does not exceed; INFINITY as above. */
 extern double queue_wait_quantile(const Queue *queue, int c, double q);
 
-/* The fewest connections with which the q-quantile of the wait is at most `wait` seconds, but at least 1. */
+/*
+ * The fewest connections with which the q-quantile of the wait is at most `wait` seconds,
+ * but at least 1.
+ */
 extern int queue_servers_for(const Queue *queue, double q, double wait);
 
 #endif /* PGPM_QUEUEING_H */

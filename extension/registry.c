@@ -3,10 +3,10 @@
  * registry.c
  *	  Shared memory: pools, their instances, and the sessions that these hold.
  *
- * registry.h has the actors, the life of a slot, and the lock table; what
- * instances are told, and the invariant, is grant.c's.  The tables are arrays that are searched by a compact array of
- * hashes beside them: a few thousand of those are a few pages, and there is
- * nothing to rebalance, and nothing that can be left half done.
+ * registry.h has the actors, the life of a slot, and the lock table; what instances are
+ * told, and the invariant, is grant.c's.  The tables are arrays that are searched by a
+ * compact array of hashes beside them: a few thousand of those are a few pages, and there
+ * is nothing to rebalance, and nothing that can be left half done.
  *
  *-------------------------------------------------------------------------
  */
@@ -99,6 +99,7 @@ init_atomics(Registry *r)
 	pg_atomic_init_u64(&r->attach_refused, 0);
 	pg_atomic_init_u64(&r->unplaced, 0);
 	pg_atomic_init_flag(&r->refusal_logged);
+	pg_atomic_init_u64(&r->rules_hash, 0);
 	ConditionVariableInit(&r->session_ended);
 	pg_atomic_init_u64(&r->refused, 0);
 	pg_atomic_init_u64(&r->exempt, 0);
@@ -152,34 +153,12 @@ registry_install_hooks(void)
 
 /*---- about instances ----*/
 
-int32
-instance_demand(const InstanceSlot *instance)
+int
+instance_ceiling(const InstanceSlot *instance)
 {
-	int32 demand = 0;
-
-	for (int i = 0; i < DEMAND_WINDOW; i++)
-		demand = Max(demand, instance->demands[i]);
-	return demand;
-}
-
-bool
-instance_silent(const InstanceSlot *instance, int64 now)
-{
-	int64 last = instance->reported ? instance->report_time : 0;
-	int64 patience = INT64CONST(3000) * pg_atomic_read_u32(&registry->interval);
-
-	if (!instance->reports || instance->bye)
-		return false;
-	/* a newcomer has as long for its first report as others for their next */
-	return now - Max(last, instance->last_seen) > patience;
-}
-
-bool
-instance_vanished(const InstanceSlot *instance)
-{
-	/* not those being opened or closed: these come and go without a word */
-	return instance->held == 0 && instance->knocks == 0 && instance->reported && !instance->bye &&
-		   (instance->report.in_use > 0 || instance->report.idle > 0);
+	if (instance->reported)
+		return instance->report.has_max ? Max(1, instance->report.max_size) : -1;
+	return instance->reports ? Max(1, instance->held) : -1;
 }
 
 int64
@@ -251,6 +230,7 @@ drop_instance(int i)
 
 	past_end_instance(i);
 	instance->used = false;
+	registry_changed();
 	registry->instance_hashes[i] = 0;
 	registry->ninstances--;
 	registry->pools[instance->pool].ninstances--;
@@ -319,7 +299,8 @@ evict_instance(bool with_pool, Oid role)
 		if (registry->instance_hashes[i] == 0 || (with_pool && pool->ninstances > 1) ||
 			(OidIsValid(role) && pool->role != role))
 			continue;
-		if (instance->held > 0 || instance->knocks > 0 || (shares && grant_believed(instance) > 0))
+		if (instance->held > 0 || instance->knocks > 0 || instance->waiting > 0 ||
+			(shares && grant_believed(instance) > 0))
 			continue;
 		if (oldest < 0 || instance->last_seen < registry->instances[oldest].last_seen)
 			oldest = i;
@@ -503,7 +484,10 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 	if (i >= 0)
 		return i;
 
-	/* counted before anybody is evicted: it may be the last one of the same pool, which must not go with it */
+	/*
+	 * counted before anybody is evicted: it may be the last one of the same pool, which
+	 * must not go with it
+	 */
 	registry->pools[pool].ninstances++;
 	if (!may_add_instance(who))
 		i = -1;
@@ -531,6 +515,19 @@ find_or_add_instance(const Identity *who, int pool, int64 now)
 
 /*---- attach and detach ----*/
 
+/*
+ * Is it of any use to the worker to hear at once that a session has come or gone?  Only if
+ * shares may move by it: they do not while the instance's occupancy, and what it wants,
+ * stay.
+ */
+static bool
+moves_shares(const InstanceSlot *instance, int occupied)
+{
+	return grant_applies(instance, &registry->pools[instance->pool]) &&
+		   (instance->held + instance->knocks <= 1 || !instance->reported ||
+			grant_occupancy(instance) != occupied);
+}
+
 static void
 enter_session(int session, int i, const Identity *who, int64 now)
 {
@@ -544,6 +541,7 @@ enter_session(int session, int i, const Identity *who, int64 now)
 	slot->attached = now;
 	slot->status = MyBEEntry;
 	slot->proc = MyProc;
+	instance->begun++;
 	if (who->knock)
 		instance->knocks++;
 	else
@@ -568,7 +566,7 @@ turn_away(int i, int64 now)
 		return;
 	if (!instance->follows)
 	{
-		if (!instance->reports)
+		if (!instance->reports && !enforce_expects(instance, now))
 			drop_instance(i);
 		return;
 	}
@@ -583,9 +581,11 @@ registry_attach(const Identity *who, int session, Refusal *refusal)
 	int64 now = pgpm_now();
 	int pool;
 	int i = -1;
+	bool wake = false;
 
 	refusal->reason = REFUSED_NOT;
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	registry_changed();
 	pool = find_or_add_pool(who);
 	if (pool >= 0)
 	{
@@ -606,16 +606,21 @@ registry_attach(const Identity *who, int session, Refusal *refusal)
 	}
 	if (i >= 0)
 	{
+		InstanceSlot *instance = &registry->instances[i];
+		int occupied = grant_occupancy(instance);
+
 		enter_session(session, i, who, now);
-		if (who->identified_by == BY_CLIENT &&
-			registry->instances[i].held + registry->instances[i].knocks == 1)
-			grant_first(&registry->instances[i], &registry->pools[pool]);
+		if (who->identified_by == BY_CLIENT && instance->held + instance->knocks == 1)
+			grant_first(instance, &registry->pools[pool]);
+		wake = moves_shares(instance, occupied);
 	}
 	LWLockRelease(registry->lock);
 
 	if (i < 0 && refusal->reason == REFUSED_NOT)
 		pg_atomic_fetch_add_u64(
 			who->identified_by == BY_CLIENT ? &registry->attach_refused : &registry->unplaced, 1);
+	if (wake)
+		registry_wake_worker();
 	return i;
 }
 
@@ -624,6 +629,8 @@ registry_detach(int session)
 {
 	SessionSlot *slot = &registry->sessions[session];
 	InstanceSlot *instance;
+	int occupied;
+	bool wake;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	if (slot->kind == SESSION_FREE)
@@ -632,7 +639,9 @@ registry_detach(int session)
 		LWLockRelease(registry->lock);
 		return;
 	}
+	registry_changed();
 	instance = &registry->instances[slot->instance];
+	occupied = grant_occupancy(instance);
 	if (slot->kind == SESSION_KNOCK)
 		instance->knocks--;
 	else
@@ -641,11 +650,17 @@ registry_detach(int session)
 		registry->pools[instance->pool].held--;
 	}
 	instance->last_seen = pgpm_now();
+	if (slot->kind == SESSION_POOL)
+		enforce_place_left(&registry->pools[instance->pool], instance, instance->last_seen);
+	wake = moves_shares(instance, occupied);
 	if (instance->held == 0 && instance->knocks == 0 &&
-		(instance->bye || !(instance->follows || instance->reports)))
+		(instance->bye || !(instance->follows || instance->reports)) &&
+		!enforce_expects(instance, instance->last_seen))
 		drop_instance(slot->instance);
 	memset(slot, 0, sizeof(*slot));
 	LWLockRelease(registry->lock);
+	if (wake)
+		registry_wake_worker();
 }
 
 /*---- reports ----*/
@@ -664,7 +679,8 @@ move_window(InstanceSlot *instance, int64 now)
 	if (now - instance->window_start < WINDOW_LENGTH)
 		return;
 	memcpy(instance->wait_before[1], instance->wait_before[0], sizeof(instance->wait_before[0]));
-	memcpy(instance->wait_before[0], instance->report.wait, sizeof(instance->report.wait));
+	memcpy(instance->wait_before[0], instance->report.counted.wait,
+		   sizeof(instance->report.counted.wait));
 	instance->window_start = now;
 }
 
@@ -672,9 +688,9 @@ move_window(InstanceSlot *instance, int64 now)
 static void
 remember_failed_opens(InstanceSlot *instance, const Report *report, int64 now)
 {
-	int64 failed = report->open_failures - instance->report.open_failures;
+	int64 failed = report->counted.open_failures - instance->report.counted.open_failures;
 
-	if (report->opened > instance->report.opened)
+	if (report->counted.opened > instance->report.counted.opened)
 		instance->failed_opens = 0;
 	else if (failed > 0)
 	{
@@ -682,6 +698,50 @@ remember_failed_opens(InstanceSlot *instance, const Report *report, int64 now)
 			instance->failed_opens = PG_INT64_MAX;
 		instance->failed_at = now;
 	}
+}
+
+/* What sharing makes of an instance's word. */
+typedef struct Word
+{
+	bool bye;
+	bool vanished;
+	int occupancy;
+	int32 demand;
+	int ceiling;
+	int64 lease_until;
+	bool deaf;
+	int64 deaf_from;
+} Word;
+
+static Word
+word_of(const InstanceSlot *instance)
+{
+	Word word = { .bye = instance->bye,
+				  .vanished = instance_vanished(instance),
+				  .occupancy = grant_occupancy(instance),
+				  .demand = instance_demand(instance),
+				  .ceiling = instance_ceiling(instance),
+				  .lease_until = instance->lease_until,
+				  .deaf = instance->deaf,
+				  .deaf_from = grant_deaf_from(instance) };
+
+	return word;
+}
+
+/*
+ * Most reports say the same again.  A lease that is renewed in time, and to a later one,
+ * changes nothing.
+ */
+static bool
+says_more(const InstanceSlot *instance, const Word *before, int64 now)
+{
+	Word word = word_of(instance);
+
+	return word.bye != before->bye || word.vanished != before->vanished ||
+		   word.occupancy != before->occupancy || word.demand != before->demand ||
+		   word.ceiling != before->ceiling || before->lease_until < now ||
+		   word.lease_until < before->lease_until || word.deaf != before->deaf ||
+		   word.deaf_from < before->deaf_from;
 }
 
 static void
@@ -716,16 +776,20 @@ registry_apply_report(int i, const Report *report)
 	pause_expire(); /* here too: who waits for the end of a pause reports, and needs no worker */
 	if (news)
 	{
-		int occupied = grant_occupancy(instance);
+		int64 now = pgpm_now();
+		Word before = word_of(instance);
 		bool first = !instance->reported;
 
-		take_report(instance, report, pgpm_now());
+		take_report(instance, report, now);
+		if (first || says_more(instance, &before, now))
+			registry_changed();
 		if (grant_applies(instance, pool))
 		{
 			/* this may be a knock: then the answer to it is all that the client will hear */
-			if (grant_told(instance).limit < 1 && grant_told(instance).state != ALLOT_QUEUED)
+			if (grant_told(instance).limit < 1 && grant_told(instance).state != ALLOT_QUEUED &&
+				!instance->deaf)
 				grant_first(instance, pool);
-			wake = first || grant_occupancy(instance) < occupied ||
+			wake = first || grant_occupancy(instance) < before.occupancy ||
 				   report_demand(report) > grant_told(instance).limit;
 		}
 	}
@@ -748,28 +812,64 @@ registry_wake_worker(void)
 
 /*---- the end of instances ----*/
 
-void
+#define EXPECTED_LOOK \
+	INT64CONST(1000000) /* microseconds between two looks at who may be expected */
+
+/*
+ * Until when it stays though it holds nothing.  A lease that was given when leases were
+ * longer is still believed.
+ */
+static int64
+stays_until(const InstanceSlot *instance, int64 timeout)
+{
+	/* it was there only for who might come back */
+	if (instance->bye || !(instance->follows || instance->reports))
+		return 0;
+	return Max(instance->lease_until, instance->last_seen + timeout);
+}
+
+/* What the clock has done to an instance.  Returns when it will do more. */
+static int64
+expire_instance(int i, int64 now, int64 timeout)
+{
+	InstanceSlot *instance = &registry->instances[i];
+	bool empty = instance->held == 0 && instance->knocks == 0;
+	bool expected = empty && enforce_expects(instance, now);
+	int64 until = stays_until(instance, timeout);
+	int64 next = PG_INT64_MAX;
+
+	if (empty && !expected && now > until)
+	{
+		drop_instance(i);
+		return next;
+	}
+	if (expected)
+		next = now + EXPECTED_LOOK;
+	else if (empty)
+		next = until;
+	if (grant_is_deaf(instance, now) || now > instance->lease_until)
+		grant_take_back(instance);
+	else
+		next = Min(next, Min(instance->lease_until, grant_deaf_from(instance)));
+	return next;
+}
+
+int64
 registry_expire(int64 now)
 {
 	int64 timeout = registry_instance_timeout();
+	int64 next = PG_INT64_MAX;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	pause_expire();
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
-		InstanceSlot *instance = &registry->instances[i];
+		int64 due;
 
 		if (registry->instance_hashes[i] == 0)
 			continue;
-		/* a lease that was given when leases were longer is still believed */
-		if (instance->held == 0 && instance->knocks == 0 && now > instance->lease_until &&
-			now - instance->last_seen > timeout)
-		{
-			drop_instance(i);
-			continue;
-		}
-		if (now > instance->lease_until)
-			grant_take_back(instance);
+		due = expire_instance(i, now, timeout);
+		next = Min(next, due);
 	}
 	LWLockRelease(registry->lock);
+	return next;
 }

@@ -4,19 +4,19 @@
  *	  Shared memory: pools, their instances, and the sessions that these hold.
  *
  * Actors
- *	A backend attaches itself in the transaction that ends its startup, applies
- *	the reports that its client sends, delivers its instance's allotment, and detaches when its
- *	process ends (session.c).  The worker copies all of it, works out fair
- *	shares (share.c), and publishes them (grant.c, which keeps the invariant).  Views copy, or add up, and show (view.h).
+ *	A backend attaches itself in the transaction that ends its startup, applies the reports
+ *	that its client sends, delivers its instance's allotment, and detaches when its process
+ *	ends (session.c).  The worker copies all of it, works out fair shares (share.c), and
+ *	publishes them (grant.c, which keeps the invariant).  Views copy, or add up, and show
+ *	(view.h).
  *
  * Life of a slot
  *	A pool begins with its first instance and ends with its last; past.h says what is
- *	remembered of either.  A guessed one also ends, with its
- *	sessions taken away, where one that names itself needs the room.  An instance
- *	begins with its first session.  One that follows or reports outlives its last session by
- *	instance_timeout (two leases), because its client may still believe its limit, and keeps its
- *	place in the queue; any other ends with its last session.  A session slot belongs to the backend whose number
- *	indexes it.
+ *	remembered of either.  A guessed one also ends, with its sessions taken away, where one
+ *	that names itself needs the room.  An instance begins with its first session.  One that
+ *	follows or reports outlives its last session by instance_timeout (two leases), because
+ *	its client may still believe its limit, and keeps its place in the queue; any other ends
+ *	with its last session.  A session slot belongs to the backend whose number indexes it.
  *
  * Locks
  *	Registry.lock, one LWLock, protects the three tables and every field that
@@ -26,13 +26,13 @@
  *	Atomics are written under the lock (but see grant_set_mode) and read without.
  *
  * Accepted races
- *	A backend that delivers an allotment reads generation, mode and
- *	publication one after the other: the text can mix two states.  A later generation or publication
- *	follows in any case, with a higher epoch, and is delivered with the session's next command.
- *	Counters of ignored and rejected reports are bumped without the lock.
- *	After a change of rules, pools are under the old ones until the worker's next round, and a new pool
- *	is not counted together with those.  A mode that goes down and up again between two rounds
- *	is not seen by the worker; it then overlooks what clients opened in that moment.
+ *	A backend that delivers an allotment reads generation, mode and publication one after
+ *	the other: the text can mix two states.  A later generation or publication follows in
+ *	any case, with a higher epoch, and is delivered with the session's next command.
+ *	Counters of ignored and rejected reports are bumped without the lock.  After a change of
+ *	rules, pools are under the old ones until the worker's next round, and a new pool is not
+ *	counted together with those.  A mode that goes down and up again between two rounds is
+ *	not seen by the worker; it then overlooks what clients opened in that moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -121,7 +121,10 @@ typedef struct PoolHealth
 	int64 looked;	   /* pgpm_now() of the last time */
 } PoolHealth;
 
-/* What each round looks at comes first, up to the counters in the report: that is a few lines of the cache. */
+/*
+ * What each round looks at comes first, up to the counters in the report: that is a few
+ * lines of the cache.
+ */
 typedef struct InstanceSlot
 {
 	/* identity, constant while the slot is used; names are at the end */
@@ -138,11 +141,24 @@ typedef struct InstanceSlot
 	int held; /* attached, knocks excepted */
 	int knocks;
 	int64 last_seen; /* pgpm_now() of the last attach, detach or report */
+	int64 begun;	 /* attached since the slot was taken, knocks too */
+
+	/* mode enforce, see enforce.h */
+	int waiting;	  /* sessions of it that wait in their grace */
+	int kept[2];	  /* places kept for it: since kept_since, and for as long before */
+	int64 kept_since; /* pgpm_now() */
 
 	/* allotment */
 	pg_atomic_uint64 publication; /* packed Publication */
 	uint64 ack_needed;			  /* an acknowledged epoch of at least this has taken it over */
 	bool acked;
+	bool deaf;			 /* see grant.h */
+	int unheard_reports; /* that came since unheard_since */
+
+	/* pgpm_now() when the first was published that it has not acknowledged, or of its last progress */
+	int64 unheard_since;
+
+	uint64 last_ack;   /* the largest */
 	int granted;	   /* largest limit that the client may still believe; 0 while none was set */
 	int64 lease_from;  /* pgpm_now() of the last attach or report */
 	int64 lease_until; /* the same and the longest lease that was told since */
@@ -230,6 +246,8 @@ typedef struct Registry
 	/* enforcement (enforce.c); the counts are written under the lock */
 	ConditionVariable session_ended;
 	int grace_waiting;			   /* sessions that wait for that now */
+	int64 kept_until;			   /* pgpm_now(); after it no place is kept for anybody */
+	int grace_strangers;		   /* of these, of instances that hold nothing */
 	pg_atomic_uint64 refused;	   /* sessions */
 	pg_atomic_uint64 exempt;	   /* sessions that were over a limit and must not be refused */
 	pg_atomic_uint64 grace_waits;  /* sessions that waited ... */
@@ -238,12 +256,24 @@ typedef struct Registry
 	/* the rest under the lock */
 	uint64 last_epoch; /* of all instances, so that a slot used again does not fall behind */
 	uint64 last_joined;
+
+	/*
+	 * Bumped with everything that a round of sharing looks at (share.c), but for what other
+	 * processes do and the clock: see registry_changed.
+	 */
+	uint64 changes;
+
 	int ninstances;
 	int npools; /* that have instances */
 
-	/* written by the worker (first by the postmaster, when nobody else is there), so that it reads them without the lock */
-	uint32 rules_version;		/* of `rules`; 0: none were loaded yet */
-	RuleSet rules;				/* in force: of the string, then of the file */
+	/*
+	 * written by the worker (first by the postmaster, when nobody else is there), so that
+	 * it reads them without the lock
+	 */
+	uint32 rules_version;		 /* of `rules`; 0: none were loaded yet */
+	pg_atomic_uint64 rules_hash; /* of the string that they are of */
+	uint64 lowered_hash; /* of the one that modes were last turned down by, without the worker */
+	RuleSet rules;		 /* in force: of the string, then of the file */
 	char rules_file_error[512]; /* of the last reading; empty: none */
 
 	int worker_pid;		 /* 0: none */
@@ -293,6 +323,8 @@ typedef struct Refusal
 	int pool;
 	uint64 pool_hash;
 	int pool_held;
+	int instance;
+	uint32 generation; /* of the instance's slot */
 	char rule_text[RULE_TEXT_LEN];
 } Refusal;
 
@@ -315,6 +347,7 @@ typedef struct Identity
 	int role_limit; /* CONNECTION LIMIT; -1: none that holds for the role */
 	int database_limit;
 	Admission admission;
+	bool waits; /* is one of InstanceSlot.waiting */
 } Identity;
 
 /*
@@ -336,7 +369,10 @@ extern void registry_wake_worker(void);
 
 /*---- about pools and instances, as they are or copied ----*/
 
-/* The mode in force: global "off" beats a rule's.  A global mode that is turned down needs no worker. */
+/*
+ * The mode in force: global "off" beats a rule's.  A global mode that is turned down needs
+ * no worker.
+ */
 extern PgpmMode pool_mode(const PoolSlot *pool);
 
 /*
@@ -349,21 +385,69 @@ pool_is_guess(const PoolSlot *pool)
 	return pool->identified_by != BY_CLIENT;
 }
 
-extern int32 instance_demand(const InstanceSlot *instance);
+static inline int32
+instance_demand(const InstanceSlot *instance)
+{
+	int32 demand = 0;
 
-/* Does the instance tell its state from time to time, and is its last word older than it should be? */
-extern bool instance_silent(const InstanceSlot *instance, int64 now);
+	for (int i = 0; i < DEMAND_WINDOW; i++)
+		demand = Max(demand, instance->demands[i]);
+	return demand;
+}
+
+/*
+ * The most that it can make use of; -1: not known.  A newcomer that is about to say what it
+ * wants is not given what nobody may want.
+ */
+extern int instance_ceiling(const InstanceSlot *instance);
+
+/*
+ * Does the instance tell its state from time to time, and is its last word older than it
+ * should be?
+ */
+static inline bool
+instance_silent(const InstanceSlot *instance, int64 now)
+{
+	int64 last = instance->reported ? instance->report_time : 0;
+	int64 patience = INT64CONST(3000) * pg_atomic_read_u32(&registry->interval);
+
+	if (!instance->reports || instance->bye)
+		return false;
+	/* a newcomer has as long for its first report as others for their next */
+	return now - Max(last, instance->last_seen) > patience;
+}
 
 /*
  * It holds nothing, and its last word was that it did: whoever said that is
  * gone, or will say something else when he is back.
  */
-extern bool instance_vanished(const InstanceSlot *instance);
+static inline bool
+instance_vanished(const InstanceSlot *instance)
+{
+	/* not those being opened or closed: these come and go without a word */
+	return instance->held == 0 && instance->knocks == 0 && instance->reported && !instance->bye &&
+		   (instance->report.in_use > 0 || instance->report.idle > 0);
+}
 
 /*---- the worker's side ----*/
 
-/* Silent instances lose what they do not use; dead ones their slots. */
-extern void registry_expire(int64 now);
+/*
+ * Under the lock, exclusively, by whoever changes which instances there are and what they
+ * hold, want, were told, or may still believe; which sessions there are; a pool's rule,
+ * mode or limits; or lets something end earlier by the clock than it would have.  What is
+ * called too often costs a round.
+ */
+static inline void
+registry_changed(void)
+{
+	registry->changes++;
+}
+
+/*
+ * Silent and deaf instances lose what they do not use; dead ones their slots.  Until the
+ * time that is returned there is no more of that, unless something changes.
+ */
+extern int64 registry_expire(int64 now);
 
 extern int64 registry_instance_timeout(void); /* microseconds */
 

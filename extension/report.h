@@ -34,6 +34,29 @@ typedef struct ReportLoan
 	char site[REPORT_SITE_LEN];		/* cut to fit (keeps the end) */
 } ReportLoan;
 
+/*
+ * What an instance has counted since it began.  Nothing but int64_t, so that it can be
+ * walked as an array.  totals.h adds them up; the order is that of the saved file
+ * (saved.c).
+ */
+typedef struct ReportCounters
+{
+	int64_t acquires;
+	int64_t timeouts;
+	int64_t opened;
+	int64_t closed;
+	int64_t open_failures;
+	int64_t found_dead;
+	int64_t discarded;
+	int64_t resets;
+	int64_t abandoned;
+	int64_t finished;
+	int64_t errors[REPORT_ERRORS];
+	int64_t closed_by[REPORT_REASONS];
+	int64_t wait[REPORT_BUCKETS];
+	int64_t hold[REPORT_BUCKETS];
+} ReportCounters;
+
 typedef struct Report
 {
 	uint64_t seq; /* never 0 in a valid report */
@@ -52,22 +75,8 @@ typedef struct Report
 	int32_t waiting;
 	int32_t leaks;
 
-	/* since the instance began; `given` tells which of them the text had */
-	uint32_t given;
-	int64_t acquires;
-	int64_t timeouts;
-	int64_t opened;
-	int64_t closed;
-	int64_t open_failures;
-	int64_t found_dead;
-	int64_t discarded;
-	int64_t resets;
-	int64_t abandoned;
-	int64_t finished;
-	int64_t errors[REPORT_ERRORS];
-	int64_t closed_by[REPORT_REASONS];
-	int64_t wait[REPORT_BUCKETS];
-	int64_t hold[REPORT_BUCKETS];
+	uint32_t given; /* which of the counters the text had */
+	ReportCounters counted;
 
 	int nloans;
 	ReportLoan loans[REPORT_LOANS];
@@ -101,6 +110,9 @@ extern int32_t report_size(const Report *report);
 /* in use + waiting; saturates at INT32_MAX. */
 extern int32_t report_demand(const Report *report);
 
+/* The loan of that server process, if it is one of those listed; else NULL. */
+extern const ReportLoan *report_loan(const Report *report, int32_t pid);
+
 /*
  * The q-quantile (0 < q <= 1), in milliseconds, of a histogram in the report's
  * buckets, interpolated linearly within its bucket; negative if the histogram
@@ -111,12 +123,16 @@ extern int32_t report_demand(const Report *report);
 extern double report_quantile_ms(const int64_t *buckets, double q);
 
 /*
- * How many times a histogram counts, their mean in milliseconds, and their
- * variance divided by the square of the mean; the last two are negative if there are none.
- * Means of smooth distributions (exponential, lognormal, ...) come out within 5 %.
- * Where all times are alike they are in one bucket, whose middle is the mean then: between a
- * quarter too low and a half too high.
+ * How many times a histogram counts, their mean in milliseconds, and their variance divided
+ * by the square of the mean; the last two are negative if there are none.  `like` counts
+ * more times of the same kind, these among them if possible, and tells how times lie within
+ * a bucket.  With the same `like`, means of parts add up to the mean of the whole; without
+ * one (a few times tell nothing of their density), means of small parts would be up to 8 %
+ * too high.  Means of smooth distributions (exponential, lognormal, ...) come out within
+ * 5 %.  Where all times are alike they are in one bucket, whose middle is the mean then:
+ * between a quarter too low and a half too high.
  */
-extern void report_moments(const int64_t *buckets, int64_t *n, double *mean_ms, double *variation);
+extern void report_moments(const int64_t *buckets, const int64_t *like, int64_t *n, double *mean_ms,
+						   double *variation);
 
 #endif /* PGPM_REPORT_H */

@@ -11,10 +11,12 @@
 
 #include <sys/stat.h>
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 
 #include "compat.h"
+#include "grant.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "rule_set.h"
@@ -22,6 +24,11 @@
 
 #define FILE_MAX 1048576 /* bytes: far more than RULES_MAX rules with a comment each */
 #define SENTENCE_MAX sizeof(((Registry *) NULL)->rules_file_error)
+
+/* A session's: rules that the worker has not put in force. */
+static RuleSet newer;
+static bool have_newer = false;
+static uint32 newer_than; /* rules_version of those in force then */
 
 /*---- reading the file ----*/
 
@@ -108,6 +115,12 @@ is_in_force(const RuleSet *set)
 		   memcmp(registry->rules.rules, set->rules, set->nrules * sizeof(Rule)) == 0;
 }
 
+static uint64
+hash_of_string(void)
+{
+	return hash_bytes_extended((const unsigned char *) pgpm_rules, (int) strlen(pgpm_rules), 0);
+}
+
 static void
 put_in_force(const RuleSet *set, const char *sentence)
 {
@@ -120,6 +133,8 @@ put_in_force(const RuleSet *set, const char *sentence)
 		memcpy(registry->rules.rules, set->rules, set->nrules * sizeof(Rule));
 		registry->rules_version++;
 	}
+	pg_atomic_write_u64(&registry->rules_hash, hash_of_string());
+	registry->lowered_hash = 0;
 	strlcpy(registry->rules_file_error, sentence, SENTENCE_MAX);
 	LWLockRelease(registry->lock);
 }
@@ -150,19 +165,82 @@ rule_set_load(void)
 
 /*---- a pool's rule ----*/
 
-void
-rule_set_mode(PoolSlot *pool)
+static void
+set_mode(PoolSlot *pool, RuleMode by_rule)
 {
 	static const PgpmMode modes[] = {
 		[RULE_MODE_OFF] = MODE_OFF,			[RULE_MODE_OBSERVE] = MODE_OBSERVE,
 		[RULE_MODE_ADVISE] = MODE_ADVISE,	[RULE_MODE_SHARE] = MODE_SHARE,
 		[RULE_MODE_ENFORCE] = MODE_ENFORCE,
 	};
-	RuleMode by_rule = pool->rule < 0 ? RULE_MODE_DEFAULT : registry->rules.rules[pool->rule].mode;
 	PgpmMode global = (PgpmMode) pg_atomic_read_u32(&registry->mode);
 
 	pool->mode_by_rule = by_rule != RULE_MODE_DEFAULT;
 	pool->mode = pool->mode_by_rule && global != MODE_OFF ? modes[by_rule] : global;
+}
+
+static int
+match(const RuleSet *set, const PoolSlot *pool)
+{
+	return pool_is_guess(pool) ? -1
+							   : rules_match(set, pool->name, pool->role_name, pool->database_name);
+}
+
+/* If the newer rules say so. */
+static void
+lower_mode(PoolSlot *pool)
+{
+	PgpmMode before = pool_mode(pool);
+	bool before_by_rule = pool->mode_by_rule;
+	int rule = match(&newer, pool);
+
+	set_mode(pool, rule < 0 ? RULE_MODE_DEFAULT : newer.rules[rule].mode);
+	if (pool->mode <= before)
+		return;
+	pool->mode = before;
+	pool->mode_by_rule = before_by_rule;
+}
+
+void
+rule_set_mode(PoolSlot *pool)
+{
+	set_mode(pool, pool->rule < 0 ? RULE_MODE_DEFAULT : registry->rules.rules[pool->rule].mode);
+	if (have_newer && newer_than == registry->rules_version)
+		lower_mode(pool);
+}
+
+/* For each string once, though milliseconds it may take only with very many pools and rules. */
+static void
+lower_modes(void)
+{
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (registry->pool_hashes[i] != 0 && !pool_is_guess(&registry->pools[i]))
+			lower_mode(&registry->pools[i]);
+	for (int i = 0; i < pgpm_max_instances; i++)
+		if (registry->instance_hashes[i] != 0)
+			grant_free(&registry->instances[i], &registry->pools[registry->instances[i].pool]);
+}
+
+void
+rule_set_catch_up(void)
+{
+	RulesError error;
+	uint64 hash = hash_of_string();
+
+	have_newer = hash != pg_atomic_read_u64(&registry->rules_hash);
+	/* cannot fail: the setting was checked when it was set */
+	if (!have_newer || !rules_parse(pgpm_rules, &newer, &error))
+		return;
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	append_former(&newer);
+	newer_than = registry->rules_version;
+	if (registry->lowered_hash != hash)
+	{
+		lower_modes();
+		registry_changed();
+	}
+	registry->lowered_hash = hash;
+	LWLockRelease(registry->lock);
 }
 
 PgpmMode
@@ -179,9 +257,7 @@ rule_set_match(PoolSlot *pool)
 	const Rule *rule;
 
 	pool->rules_version = registry->rules_version;
-	pool->rule = pool_is_guess(pool) ? -1
-									 : rules_match(&registry->rules, pool->name, pool->role_name,
-												   pool->database_name);
+	pool->rule = match(&registry->rules, pool);
 	pool->weight = 1;
 	pool->floor = 0;
 	pool->ceiling = -1;

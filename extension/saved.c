@@ -3,11 +3,11 @@
  * saved.c
  *	  Counters in a file, from a shutdown in order to the next start.
  *
- * The postmaster writes it when everybody else has gone, and reads it, and
- * removes it, before anybody is there: so nothing is locked, and a crash finds
- * no file.  A shutdown is in order if pg_control says so: the exit code is that of
- * a success after an immediate one, and that of a failure if a start came to nothing, which must not
- * cost what had been saved before.
+ * The postmaster writes it when everybody else has gone, and reads it, and removes it,
+ * before anybody is there: so nothing is locked, and a crash finds no file.  A shutdown is
+ * in order if pg_control says so: the exit code is that of a success after an immediate
+ * one, and that of a failure if a start came to nothing, which must not cost what had been
+ * saved before.
  *
  *		SavedHeader, SavedPool[npools], SavedInstance[ninstances]
  *
@@ -162,7 +162,7 @@ save_instances(Saved *saved, Candidate *candidates, const int *position)
 
 		saved->instances[i].pool = position[instance->pool];
 		strlcpy(saved->instances[i].id, instance->id, NAME_LEN);
-		totals_of_report(&saved->instances[i].counted, &instance->report);
+		saved->instances[i].counted = instance->report.counted;
 	}
 	saved->header.ninstances = n;
 }
@@ -301,7 +301,10 @@ instance_is_good(const SavedInstance *instance, uint32 npools)
 		   instance->id[0] != '\0' && totals_valid(&instance->counted);
 }
 
-/* A checksum finds what went wrong by accident; what somebody wrote with a right one is looked at all the same. */
+/*
+ * A checksum finds what went wrong by accident; what somebody wrote with a right one is
+ * looked at all the same.
+ */
 static const char *
 check_contents(const Saved *saved)
 {
@@ -357,7 +360,7 @@ load_pool(const SavedPool *saved, int i)
 	record->known = true;
 	record->since = saved->since;
 	record->gone = pgpm_now() - i;
-	record->totals = saved->totals;
+	record->totals = record->sampled = saved->totals;
 	registry->pool_hashes[i] =
 		registry_pool_hash(pool->name, pool->role, pool->database, BY_CLIENT);
 }
@@ -371,7 +374,7 @@ load_instance(const SavedInstance *saved, int i)
 	instance->has_id = true;
 	instance->pool = saved->pool;
 	strlcpy(instance->id, saved->id, NAME_LEN);
-	totals_into_report(&saved->counted, &instance->report);
+	instance->report.counted = saved->counted;
 	ghost->hash = registry_instance_hash(saved->id, saved->pool);
 	ghost->pool = saved->pool;
 	ghost->gone = pgpm_now() - i;

@@ -16,10 +16,11 @@
  *	registry is made anew.
  *
  * Sessions that name no pool
- *	get a name by pgpool_monitor.identify at the same place, or at the next commit
- *	after it has changed or the mode has been turned up.  They are only counted: they have no
- *	allotment, are sent nothing that they would not be sent otherwise, and their reports are ignored.
- *	Where room runs out their slot is taken away (registry.c), which they do not notice.
+ *	get a name by pgpool_monitor.identify at the same place, or at the next commit after it
+ *	has changed or the mode has been turned up.  They are only counted: they have no
+ *	allotment, are sent nothing that they would not be sent otherwise, and their reports are
+ *	ignored.  Where room runs out their slot is taken away (registry.c), which they do not
+ *	notice.
  *
  * What must not happen at a commit
  *	An error at XACT_EVENT_COMMIT can become a PANIC.  So nothing is allocated
@@ -58,8 +59,10 @@
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "report.h"
+#include "rule_set.h"
 
 #define ALLOTMENT_NAME "pgpool_monitor.allotment"
+#define ALLOTMENT_HIDDEN_NAME ALLOTMENT_NAME "_" /* nothing sorts between these */
 
 /*---- settings ----*/
 
@@ -69,6 +72,12 @@ static char *report_setting = NULL;
 static int allotment_setting = 0; /* a counter: what it shows is rendered from `told` */
 static char *identify_setting = NULL;
 static IdentifyList guesses; /* in force */
+
+/* Records of settings: looked up in the postmaster, once for all sessions. */
+static struct config_generic *pool_record;
+static struct config_generic *instance_record;
+static struct config_generic *application_record;
+static struct config_generic *allotment_record = NULL; /* NULL: defined where it is needed */
 
 /*---- this backend ----*/
 
@@ -85,6 +94,7 @@ typedef enum Attachment
 static Attachment attachment = UNDECIDED;
 static int my_session;
 static int my_instance;
+static pg_atomic_uint64 *my_publication; /* that instance's */
 
 /* Of an UNNAMED session. */
 static char first_application[NAMEDATALEN]; /* application_name as the client sent it at startup */
@@ -175,9 +185,9 @@ instance_has(const char *field)
  * every session would claim it: only what the client itself sent at startup counts.
  */
 static bool
-given_by_client(const char *setting)
+given_by_client(const struct config_generic *setting)
 {
-	return compat_guc_source(setting) == PGC_S_CLIENT;
+	return setting->source == PGC_S_CLIENT;
 }
 
 /* What any session has. */
@@ -190,6 +200,8 @@ describe(Identity *who)
 	strlcpy(who->role_name, MyProcPort->user_name, NAMEDATALEN);
 	strlcpy(who->database_name, MyProcPort->database_name, NAMEDATALEN);
 	strlcpy(who->host, MyProcPort->remote_host ? MyProcPort->remote_host : "", NAME_LEN);
+	/* a guess is bound by none that we know of: it is outside for all that are */
+	who->role_limit = who->database_limit = -1;
 }
 
 /* Instead of an id. */
@@ -208,7 +220,7 @@ identify(Identity *who)
 	describe(who);
 	strlcpy(who->pool, pgpm_pool, NAME_LEN);
 	strlcpy(who->application, application_name ? application_name : "", NAMEDATALEN);
-	if (given_by_client("pgpool_monitor.instance"))
+	if (given_by_client(instance_record))
 	{
 		length = id_length(pgpm_instance);
 		who->has_id = length > 0;
@@ -279,6 +291,8 @@ show_allotment(void)
 	static char text[256];
 	int n;
 
+	if (told.generation == 0)
+		return ""; /* somebody has found the hidden name */
 	n = snprintf(text, sizeof(text),
 				 "id=%s;inc=" INT64_FORMAT ";epoch=" UINT64_FORMAT ";limit=%d;state=%s", told.id,
 				 registry->incarnation, told.allotment.epoch, told.allotment.limit,
@@ -307,18 +321,27 @@ read_allotment(int instance)
 }
 
 /*
- * Only sessions that take part ever see this setting.  It is kept out of SHOW
- * ALL and pg_settings because its text does not fit its type, and a setting that only some
- * sessions have is no configuration.
+ * It is kept out of SHOW ALL and pg_settings because its text does not fit its type, and a setting
+ * that only some sessions have is no configuration.
  */
 static void
-define_allotment(void)
+define_allotment(const char *name, int more_flags)
 {
-	DefineCustomIntVariable(ALLOTMENT_NAME,
+	DefineCustomIntVariable(name,
 							"Shows the connections that this session's pool instance may hold.",
 							NULL, &allotment_setting, 0, 0, INT_MAX, PGC_INTERNAL,
-							GUC_REPORT | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | more_flags,
 							NULL, NULL, show_allotment);
+}
+
+/* Only sessions that take part ever see this setting. */
+static void
+reveal_allotment(void)
+{
+	if (allotment_record == NULL)
+		define_allotment(ALLOTMENT_NAME, GUC_REPORT);
+	else
+		compat_rename_setting(allotment_record, ALLOTMENT_NAME, GUC_REPORT);
 }
 
 /* Mark the setting as changed, so that it is sent; cannot fail. */
@@ -332,14 +355,19 @@ send_allotment(void)
 							 true, WARNING, false);
 }
 
+static pg_noinline void
+tell_anew(void)
+{
+	read_allotment(my_instance);
+	send_allotment();
+}
+
 static inline void
 deliver_allotment(void)
 {
-	if (pg_atomic_read_u64(&registry->instances[my_instance].publication) == told.word &&
-		pg_atomic_read_u32(&registry->generation) == told.generation)
-		return;
-	read_allotment(my_instance);
-	send_allotment();
+	if (pg_atomic_read_u64(my_publication) != told.word ||
+		pg_atomic_read_u32(&registry->generation) != told.generation)
+		tell_anew();
 }
 
 /*---- attach and detach ----*/
@@ -362,7 +390,6 @@ detach(int code, Datum arg)
 	attachment = STRANGER;
 	registry_detach(my_session);
 	enforce_session_ended();
-	registry_wake_worker();
 }
 
 static void
@@ -390,7 +417,10 @@ detach_at_exit(void)
 	registered = true;
 }
 
-/* Nobody is told: not the client, whom it does not concern, nor the worker, for whom it stays outside. */
+/*
+ * Nobody is told: not the client, whom it does not concern, nor the worker, for whom it
+ * stays outside.
+ */
 static void
 count_as_guessed(void)
 {
@@ -426,10 +456,10 @@ attach(bool at_startup)
 		return;
 	}
 	attachment = ATTACHED;
+	my_publication = &registry->instances[my_instance].publication;
 	if (who.has_id)
 		strlcpy(told.id, who.id, NAME_LEN);
-	define_allotment(); /* only now: to have it is to be attached */
-	registry_wake_worker();
+	reveal_allotment(); /* only now: to have it is to be attached */
 }
 
 /* At the end of startup. */
@@ -438,9 +468,9 @@ decide(void)
 {
 	if (MyProcPort == NULL || MyBackendType != B_BACKEND || am_walsender || IsBinaryUpgrade)
 		return STRANGER;
-	if (pgpm_pool[0] != '\0' && given_by_client("pgpool_monitor.pool"))
+	if (pgpm_pool[0] != '\0' && given_by_client(pool_record))
 		return WAITING;
-	if (application_name != NULL && given_by_client("application_name"))
+	if (application_name != NULL && given_by_client(application_record))
 		strlcpy(first_application, application_name, NAMEDATALEN);
 	return UNNAMED;
 }
@@ -465,10 +495,17 @@ adopt_from_leader(void)
 	if (registry->instances[slot->instance].has_id)
 		strlcpy(told.id, registry->instances[slot->instance].id, NAME_LEN);
 	read_allotment(slot->instance);
-	define_allotment();
+	reveal_allotment();
 }
 
-static void
+static inline bool
+is_to_be_decided(void)
+{
+	return attachment == UNDECIDED || attachment == WAITING ||
+		   (attachment == UNNAMED && guess_is_due);
+}
+
+static pg_noinline void
 before_commit(void)
 {
 	bool at_startup = attachment == UNDECIDED;
@@ -479,6 +516,11 @@ before_commit(void)
 			adopt_from_leader();
 		else
 			attachment = decide();
+	}
+	if (pgpm_rules_changed && (attachment == WAITING || attachment == ATTACHED))
+	{
+		pgpm_rules_changed = false;
+		rule_set_catch_up();
 	}
 	if (attachment == WAITING && pg_atomic_read_u32(&registry->mode) != MODE_OFF)
 		attach(at_startup);
@@ -532,24 +574,26 @@ assign_report(const char *newval, void *extra)
 	is_staged = true;
 }
 
+static pg_noinline void
+note_busy(void)
+{
+	last_command = GetCurrentTransactionStopTimestamp();
+	registry->sessions[my_session].idle_since = 0;
+}
+
 /*
  * A report on an idle session is no end of its idleness.  The server's own clock of that has begun
  * anew with the report, so that what it was before has to be kept.  Most sessions
  * never report: these only note what costs nothing, when their last command began.
  * Accepted: a transaction that does other work beside its report counts as a report.
  */
-static void
+static inline void
 note_command(void)
 {
-	SessionSlot *slot = &registry->sessions[my_session];
-
-	if (!has_reported)
-	{
+	if (has_reported)
+		note_busy();
+	else
 		last_command = MyBEEntry->st_state_start_timestamp;
-		return;
-	}
-	last_command = GetCurrentTransactionStopTimestamp();
-	slot->idle_since = 0;
 }
 
 static void
@@ -561,14 +605,9 @@ note_report(void)
 	slot->idle_since = last_command != 0 ? last_command : slot->attached_at;
 }
 
-static void
+static pg_noinline void
 apply_staged_report(void)
 {
-	if (!is_staged)
-	{
-		note_command();
-		return;
-	}
 	is_staged = false;
 	note_report();
 	if (!staged.valid)
@@ -579,34 +618,42 @@ apply_staged_report(void)
 
 /*---- hooks ----*/
 
+/* What was said before a PREPARE was true then, whatever becomes of the transaction. */
+static inline void
+after_commit(void)
+{
+	if (is_staged)
+		apply_staged_report();
+	else
+		note_command();
+	deliver_allotment();
+}
+
+static pg_noinline void
+after_abort(void)
+{
+	is_staged = false;
+	note_command();
+	if (!proc_exit_inprogress)
+		deliver_allotment();
+}
+
+/*
+ * At each commit of each session: what is seldom is out of line, so that the rest is a few
+ * instructions.
+ */
 static void
 at_transaction_event(XactEvent event, void *arg)
 {
-	if (registry == NULL)
-		return;
-	if (event == XACT_EVENT_PRE_COMMIT)
-	{
-		before_commit();
-		return;
-	}
 	if (attachment != ATTACHED)
-		return;
-	switch (event)
 	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE: /* was true when it was said, whatever becomes of the transaction */
-			apply_staged_report();
-			deliver_allotment();
-			break;
-		case XACT_EVENT_ABORT:
-			is_staged = false;
-			note_command();
-			if (!proc_exit_inprogress)
-				deliver_allotment();
-			break;
-		default:
-			break;
+		if (event == XACT_EVENT_PRE_COMMIT && is_to_be_decided() && registry != NULL)
+			before_commit();
 	}
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		after_commit();
+	else if (event == XACT_EVENT_ABORT)
+		after_abort();
 }
 
 void
@@ -646,4 +693,12 @@ session_define_settings(void)
 		"Set by the client's connection pool, now and then.", &report_setting, "", PGC_USERSET,
 		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_RESET_ALL, check_report, assign_report,
 		NULL);
+	if (COMPAT_SETTINGS_SORTED)
+	{
+		define_allotment(ALLOTMENT_HIDDEN_NAME, 0);
+		allotment_record = compat_find_setting(ALLOTMENT_HIDDEN_NAME);
+	}
+	pool_record = compat_find_setting("pgpool_monitor.pool");
+	instance_record = compat_find_setting("pgpool_monitor.instance");
+	application_record = compat_find_setting("application_name");
 }

@@ -16,6 +16,13 @@
  * publish.  What changes in between is found when publishing: the sum is taken
  * again, and a target for a slot that was used again is dropped.
  *
+ * Quiet rounds.  What is shared is a function of the registry, of capacity, of the clock,
+ * and for CONNECTION LIMITs of who else is connected.  So if nothing of that has changed
+ * since the last round, and that has changed nothing either, steps 1, 2, 4 and 5 would
+ * change nothing, and are left out: Registry.changes tells for the registry (the worker's
+ * own doings are counted, too), and the earliest deadline for the clock.  Where there is a
+ * CONNECTION LIMIT no round is quiet.
+ *
  * Stability.  Every move costs two parties a report, so limits that are merely
  * uneven stay.  Something is taken away only if somebody who needs more is to have
  * it, or if a sum is above what it may be.  When nobody needs all of it,
@@ -33,6 +40,7 @@
 #include "allot.h"
 #include "compat.h"
 #include "grant.h"
+#include "pause.h"
 #include "pgpool_monitor.h"
 #include "registry.h"
 #include "rule_set.h"
@@ -50,7 +58,7 @@ typedef struct Member
 	bool follows;
 	bool shares;  /* follows, and its pool is shared with */
 	bool advised; /* follows, and its pool's mode is advise */
-	bool expired; /* silent for longer than its lease */
+	bool expired; /* silent for longer than its lease, or deaf */
 	bool vanished;
 	bool bye;
 	int held;
@@ -64,24 +72,16 @@ typedef struct Member
 	bool queued;
 } Member;
 
-/* CONNECTION LIMIT of a role or of a database. */
-typedef struct ConnectionLimit
-{
-	bool by_role;
-	Oid oid;
-	int connections;
-} ConnectionLimit;
-
 /*---- private to the worker, for its whole life ----*/
 
 static PoolSlot *pools;		/* [max_pools], copies */
 static uint64 *pool_hashes; /* of the same moment; 0: it has no instance */
 static Member *members;		/* [max_instances], those in use, side by side */
 static int nmembers;
-static int *member_of;		  /* [max_instances]: slot -> member, -1: none */
-static SessionSlot *sessions; /* [MaxBackends], copies */
-static int *strangers;		  /* [MaxBackends]: pid seen unattached in the last round */
-static bool *outsiders;		  /* [MaxBackends]: counted as outside in this one */
+static int *member_of;	/* [max_instances]: slot -> member, -1: none */
+static bool *attached;	/* [MaxConnections], by place (compat.h): its backend has a session */
+static int *strangers;	/* [MaxConnections]: pid seen unattached in the last round */
+static bool *outsiders; /* [MaxConnections]: counted as outside in this one */
 
 static AllotRule *allot_rules;
 static AllotPool *allot_pools;
@@ -89,10 +89,34 @@ static AllotInstance *allot_instances;
 static void *scratch;
 static Target *targets;
 
-static bool exceeds_limits = false; /* more is published than some CONNECTION LIMIT leaves */
+static ConnectionLimits connection_limits; /* of each role and each database, roles first */
+static bool exceeds_limits = false;		   /* more is published than some CONNECTION LIMIT leaves */
 static int outside_smoothed = 0;
 static int64 smoothed_at = 0;
 static bool acquainted = false; /* strangers[] is of the last round */
+
+/* What the last round that was not quiet saw; private copies are of that, too. */
+typedef struct Seen
+{
+	uint64 changes;	   /* of the registry, before anything of it was looked at */
+	uint32 generation; /* bumped with the mode */
+	uint32 rules_version;
+	int capacity;
+	bool limited;	/* there was a CONNECTION LIMIT */
+	int64 deadline; /* pgpm_now() up to which the clock changes nothing */
+	int held;		/* sessions of sharing instances */
+	int64 occupied;
+
+	/*
+	 * Sessions that will follow as soon as their pool is shared with.  They take
+	 * from capacity what they are, and are not smoothed: the moment that the mode is turned up they
+	 * are members' own, and must not be counted twice for as long as it takes to forget them.
+	 */
+	int unshared;
+} Seen;
+
+static Seen seen;
+static bool was_quiet = false; /* the last round */
 
 void
 share_init(void)
@@ -103,13 +127,16 @@ share_init(void)
 	pool_hashes = palloc0_array(uint64, pgpm_max_pools);
 	members = palloc0_array(Member, pgpm_max_instances);
 	member_of = palloc0_array(int, pgpm_max_instances);
-	sessions = palloc0_array(SessionSlot, MaxBackends);
-	strangers = palloc0_array(int, MaxBackends);
-	outsiders = palloc0_array(bool, MaxBackends);
+	attached = palloc0_array(bool, MaxConnections);
+	strangers = palloc0_array(int, MaxConnections);
+	outsiders = palloc0_array(bool, MaxConnections);
 	allot_rules = palloc0_array(AllotRule, RULES_MAX + 1);
 	allot_pools = palloc0_array(AllotPool, pgpm_max_pools);
 	allot_instances = palloc0_array(AllotInstance, pgpm_max_instances);
 	targets = palloc0_array(Target, pgpm_max_instances);
+	connection_limits.limits = palloc0_array(ConnectionLimit, (Size) 2 * pgpm_max_pools);
+	connection_limits.of_role = palloc0_array(int, pgpm_max_pools);
+	connection_limits.of_database = palloc0_array(int, pgpm_max_pools);
 	scratch = palloc(allot_scratch_size(RULES_MAX + 1, pgpm_max_pools, pgpm_max_instances));
 	MemoryContextSwitchTo(old);
 }
@@ -139,6 +166,7 @@ write_back_pools(void)
 		if (pool_hashes[i] != 0 && registry->pool_hashes[i] == pool_hashes[i])
 			rule_set_copy(&registry->pools[i], &pools[i]);
 	}
+	registry_changed();
 	LWLockRelease(registry->lock);
 }
 
@@ -160,6 +188,8 @@ assign_rules(void)
 {
 	bool changed = false;
 
+	seen.generation = pg_atomic_read_u32(&registry->generation);
+	seen.rules_version = registry->rules_version;
 	copy_pools();
 	for (int i = 0; i < pgpm_max_pools; i++)
 		if (pool_hashes[i] != 0 && assign_rule(&pools[i]))
@@ -169,15 +199,6 @@ assign_rules(void)
 }
 
 /*---- who is there ----*/
-
-/* A newcomer that is about to say what it wants is not given what nobody may want. */
-static int
-known_ceiling(const InstanceSlot *instance)
-{
-	if (instance->reported)
-		return instance->report.has_max ? Max(1, instance->report.max_size) : -1;
-	return instance->reports ? Max(1, instance->held) : -1;
-}
 
 static void
 copy_instance(int slot, int64 now)
@@ -198,14 +219,14 @@ copy_instance(int slot, int64 now)
 	member->follows = instance->follows;
 	member->shares = grant_applies(instance, pool);
 	member->advised = instance->follows && pool->mode == MODE_ADVISE;
-	member->expired = now > instance->lease_until;
+	member->expired = now > instance->lease_until || instance->deaf;
 	member->vanished = instance_vanished(instance);
 	member->bye = instance->bye;
 	member->held = instance->held;
 	member->occupancy = grant_occupancy(instance);
 	member->limit = published.limit;
 	member->demand = instance->reported ? instance_demand(instance) : Max(1, instance->held);
-	member->ceiling = known_ceiling(instance);
+	member->ceiling = instance_ceiling(instance);
 	member->joined = instance->joined;
 	member->bound = -1;
 	member->target.would = NO_LIMIT;
@@ -213,92 +234,108 @@ copy_instance(int slot, int64 now)
 	member->queued = false;
 }
 
+/* Is this attached session one that an allotment, or the headroom for knocks, pays for? */
+static bool
+is_paid_for(const SessionSlot *session, int64 now)
+{
+	int i = member_of[session->instance];
+
+	if (session->kind == SESSION_KNOCK)
+		return now - session->attached < KNOCK_GRACE;
+	return i >= 0 && (members[i].shares || members[i].follows);
+}
+
 static void
-copy_instances(int64 now)
+copy_sessions(int64 now)
+{
+	memset(attached, 0, MaxConnections * sizeof(bool));
+	for (int slot = 0; slot < MaxBackends; slot++)
+	{
+		const SessionSlot *session = &registry->sessions[slot];
+		int place = session->kind == SESSION_FREE ? -1 : compat_place_of(session->proc);
+
+		if (place < 0)
+			continue;
+		attached[place] = true;
+		outsiders[place] = !is_paid_for(session, now);
+		if (session->kind == SESSION_KNOCK && !outsiders[place])
+			seen.deadline = Min(seen.deadline, session->attached + KNOCK_GRACE - 1);
+	}
+}
+
+static void
+copy_registry(int64 now)
 {
 	nmembers = 0;
 	LWLockAcquire(registry->lock, LW_SHARED);
 	for (int i = 0; i < pgpm_max_instances; i++)
 	{
 		member_of[i] = -1;
-		/* guesses are no members: their sessions are outside, and the fleet reports no less for them */
+		/*
+		 * guesses are no members: their sessions are outside, and the fleet reports no less
+		 * for them
+		 */
 		if (registry->instance_hashes[i] != 0 && pool_hashes[registry->instances[i].pool] != 0 &&
 			!pool_is_guess(&registry->pools[registry->instances[i].pool]))
 			copy_instance(i, now);
 	}
-	memcpy(sessions, registry->sessions, MaxBackends * sizeof(SessionSlot));
+	copy_sessions(now);
 	LWLockRelease(registry->lock);
 }
 
-/* The member that holds this attached session, or NULL. */
-static const Member *
-member_with(const SessionSlot *session)
+static void
+sum_members(void)
 {
-	int i = member_of[session->instance];
-
-	return i < 0 ? NULL : &members[i];
-}
-
-/* Is this attached session one that an allotment, or the headroom for knocks, pays for? */
-static bool
-is_paid_for(const SessionSlot *session, int64 now)
-{
-	const Member *member = member_with(session);
-
-	if (session->kind == SESSION_KNOCK)
-		return now - session->attached < KNOCK_GRACE;
-	return member != NULL && (member->shares || member->follows);
-}
-
-/*
- * Sessions that will follow as soon as their pool is shared with.  They take
- * from capacity what they are, and are not smoothed: the moment that the mode is turned up they
- * are members' own, and must not be counted twice for as long as it takes to forget them.
- */
-static int
-count_unshared(void)
-{
-	int unshared = 0;
-
+	seen.held = seen.unshared = 0;
+	seen.occupied = 0;
 	for (int i = 0; i < nmembers; i++)
-		if (members[i].follows && !members[i].shares)
-			unshared += members[i].held;
-	return unshared;
+	{
+		if (members[i].shares)
+		{
+			seen.held += members[i].held;
+			seen.occupied += members[i].occupancy;
+		}
+		else if (members[i].follows)
+			seen.unshared += members[i].held;
+	}
+}
+
+static void
+look_around(int64 now)
+{
+	seen.deadline = registry_expire(now);
+	assign_rules();
+	copy_registry(now);
+	sum_members();
 }
 
 /*
- * Connections that follow nothing.  One that is not attached may be about to
- * be: it counts from the second round on, or at once if there are more of them than
- * members may be opening, for those have been counted already, and than headroom has room
- * for: a fleet at rest must not move for each knock that is caught while it is let in.  In the first
- * round, also after a pause, nobody is known, and all count: too few would be given away twice.
+ * Connections that follow nothing.  One that is not attached may be about to be: it counts
+ * from the second round on, or at once if there are more of them than members may be
+ * opening, for those have been counted already, and than headroom has room for: a fleet at
+ * rest must not move for each knock that is caught while it is let in.  In the first round,
+ * also after a pause, nobody is known, and all count: too few would be given away twice.
  */
 static int
-count_outside(int64 now)
+count_outside(void)
 {
 	int outside = 0;
 	int arriving = 0;
-	int64 expected = 0;
 
-	for (int slot = 0; slot < MaxBackends; slot++)
+	for (int place = 0; place < MaxConnections; place++)
 	{
-		const SessionSlot *session = &sessions[slot];
-		bool attached = session->kind != SESSION_FREE && compat_is_client(session->proc);
-		int pid = attached ? session->pid : compat_client_backend(slot);
+		int pid = attached[place] ? 0 : compat_place_pid(place);
 
-		if (attached)
-			outsiders[slot] = !is_paid_for(session, now);
-		else
-			outsiders[slot] = pid != 0 && (!acquainted || strangers[slot] == pid);
-		outside += outsiders[slot];
-		arriving += pid != 0 && !attached && !outsiders[slot];
-		strangers[slot] = attached ? 0 : pid;
+		if (!attached[place])
+			outsiders[place] = pid != 0 && (!acquainted || strangers[place] == pid);
+		outside += outsiders[place];
+		arriving += pid != 0 && !outsiders[place];
+		strangers[place] = pid;
 	}
-	for (int i = 0; i < nmembers; i++)
-		if (members[i].shares)
-			expected += members[i].occupancy - members[i].held;
 	acquainted = pg_atomic_read_u32(&registry->mode) != MODE_OFF;
-	return outside + (int) Max(0, arriving - expected - pgpm_headroom_connections());
+	/* what sharing instances may be opening has been counted already */
+	return outside +
+		   (int) Max(0, arriving - (seen.occupied - seen.held) - pgpm_headroom_connections());
 }
 
 /* Rises at once, falls by one a second: capacity that is gone soon again is no use to anybody. */
@@ -352,7 +389,10 @@ member_ceiling(const Member *member)
 	return member->bound >= 0 && (ceiling < 0 || member->bound < ceiling) ? member->bound : ceiling;
 }
 
-/* Does it take part, and is it under this limit?  For whom limits leave nothing, he is not there. */
+/*
+ * Does it take part, and is it under this limit?  For whom limits leave nothing, he is not
+ * there.
+ */
 static bool
 is_contender(const Member *member, const ConnectionLimit *limit)
 {
@@ -451,22 +491,36 @@ worth_giving(int capacity)
 	return (int) Min(capacity, Max(needed, capacity - reserve));
 }
 
-/* Connections that count for the limit, but those of members that take part. */
+/* Connections that count for the limit, and follow nothing. */
+static int
+count_outsiders(const ConnectionLimit *limit)
+{
+	int n = 0;
+
+	for (int place = 0; place < MaxConnections; place++)
+	{
+		const PGPROC *proc = compat_place(place);
+
+		n += outsiders[place] && (limit->by_role ? proc->roleId : proc->databaseId) == limit->oid;
+	}
+	return n;
+}
+
+/* Those, and members that take no part, or that it does not bind: a superuser's. */
 static int
 count_others(const ConnectionLimit *limit)
 {
-	int others = 0;
+	int others = limit->outsiders;
 
-	for (int slot = 0; slot < MaxBackends; slot++)
-	{
-		const PGPROC *proc = outsiders[slot] ? compat_proc(slot) : NULL;
-
-		others += proc != NULL && (limit->by_role ? proc->roleId : proc->databaseId) == limit->oid;
-	}
 	for (int i = 0; i < nmembers; i++)
-		if (members[i].follows && !takes_part(&members[i]) &&
-			is_under(&pools[members[i].pool], limit))
-			others += members[i].held;
+	{
+		const PoolSlot *pool = &pools[members[i].pool];
+
+		if (!members[i].follows || (takes_part(&members[i]) && is_under(pool, limit)) ||
+			(limit->by_role ? pool->role : pool->database) != limit->oid)
+			continue;
+		others += takes_part(&members[i]) ? members[i].occupancy : members[i].held;
+	}
 	return others;
 }
 
@@ -494,28 +548,57 @@ bound_members(const ConnectionLimit *limit, const int *pool_index, int nrules, i
 	exceeds_limits = exceeds_limits || sum > left;
 }
 
+static int
+find_limit(Oid oid, bool by_role)
+{
+	for (int i = 0; i < connection_limits.nlimits; i++)
+		if (connection_limits.limits[i].oid == oid &&
+			connection_limits.limits[i].by_role == by_role)
+			return i;
+	return -1;
+}
+
+/* So that grant_publish finds them again without a search. */
+static void
+index_limits(void)
+{
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		connection_limits.of_role[i] = pool_hashes[i] != 0 ? find_limit(pools[i].role, true) : -1;
+		connection_limits.of_database[i] =
+			pool_hashes[i] != 0 ? find_limit(pools[i].database, false) : -1;
+	}
+}
+
 /* Each role and each database with a CONNECTION LIMIT once, roles first. */
 static void
 apply_connection_limits(const int *pool_index, int nrules, int npools)
 {
-	exceeds_limits = false;
+	exceeds_limits = seen.limited = false;
+	connection_limits.nlimits = 0;
 	for (int i = 0; i < nmembers; i++)
 		members[i].bound = -1;
 	for (int pass = 0; pass < 2; pass++)
 	{
 		for (int i = 0; i < pgpm_max_pools; i++)
 		{
-			ConnectionLimit limit;
+			ConnectionLimit limit = { .by_role = pass == 0 };
 
 			if (pool_hashes[i] == 0)
 				continue;
-			limit.by_role = pass == 0;
 			limit.oid = limit.by_role ? pools[i].role : pools[i].database;
 			limit.connections = limit.by_role ? pools[i].role_limit : pools[i].database_limit;
-			if (limit.connections >= 0 && is_first_under(i, &limit))
-				bound_members(&limit, pool_index, nrules, npools);
+			if (limit.connections < 0)
+				continue;
+			seen.limited = true;
+			if (!is_first_under(i, &limit))
+				continue;
+			limit.outsiders = count_outsiders(&limit);
+			connection_limits.limits[connection_limits.nlimits++] = limit;
+			bound_members(&limit, pool_index, nrules, npools);
 		}
 	}
+	index_limits();
 }
 
 static void
@@ -680,7 +763,7 @@ publish_targets(int capacity)
 		qsort(members, nmembers, sizeof(Member), compare_members);
 	for (int i = 0; i < nmembers; i++)
 		targets[i] = members[i].target;
-	grant_publish(targets, nmembers, capacity);
+	grant_publish(targets, nmembers, capacity, &connection_limits);
 }
 
 /*---- the round ----*/
@@ -704,49 +787,75 @@ static void
 record(int outside, int capacity)
 {
 	RoundFigures *round = &registry->round;
-	int held = 0;
-	int64 occupied = 0;
 
-	for (int i = 0; i < nmembers; i++)
-	{
-		if (!members[i].shares)
-			continue;
-		held += members[i].held;
-		occupied += members[i].occupancy;
-	}
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	round->at = GetCurrentTimestamp();
 	round->rounds++;
 	round->outside = outside;
 	round->outside_smoothed = pgpm_base_connections() - pgpm_headroom_connections() - capacity;
 	round->capacity = capacity;
-	round->held = held;
-	round->occupied = (int) Min(occupied, INT_MAX);
-	round->held_peak = Max(round->held_peak, held);
-	round->excess_peak = Max(round->excess_peak, held - capacity);
+	round->held = seen.held;
+	round->occupied = (int) Min(seen.occupied, INT_MAX);
+	round->held_peak = Max(round->held_peak, seen.held);
+	round->excess_peak = Max(round->excess_peak, seen.held - capacity);
 	LWLockRelease(registry->lock);
+}
+
+static int
+find_capacity(int64 now)
+{
+	int outside = count_outside();
+	int capacity = pgpm_base_connections() - pgpm_headroom_connections() -
+				   smooth_outside(outside, now) - seen.unshared;
+
+	record(outside + seen.unshared, capacity);
+	return capacity;
+}
+
+/* Has nothing happened since the last look, but perhaps to connections that follow nothing? */
+static bool
+is_quiet(int64 now)
+{
+	bool same;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	pause_expire();
+	same = registry->changes == seen.changes;
+	/* what changes from here on, by this round too, is for the next one to see */
+	seen.changes = registry->changes;
+	LWLockRelease(registry->lock);
+	return same && acquainted && !seen.limited && now <= seen.deadline &&
+		   pg_atomic_read_u32(&registry->generation) == seen.generation &&
+		   registry->rules_version == seen.rules_version;
+}
+
+/* Divide capacity; wants copies that are fresh, for it changes them. */
+static void
+share_out(int capacity)
+{
+	bool advised = find_advice(capacity);
+
+	find_fair_shares(capacity);
+	if (!advised)
+		remember_advice();
+	publish_targets(capacity);
+	seen.capacity = capacity;
 }
 
 void
 share_round(int64 now)
 {
-	int outside;
-	int unshared;
+	bool quiet = is_quiet(now);
 	int capacity;
-	bool advised;
 
-	registry_expire(now);
-	assign_rules();
-	copy_instances(now);
+	if (!quiet)
+		look_around(now);
 	set_terms();
-	outside = count_outside(now);
-	unshared = count_unshared();
-	capacity = pgpm_base_connections() - pgpm_headroom_connections() -
-			   smooth_outside(outside, now) - unshared;
-	record(outside + unshared, capacity);
-	advised = find_advice(capacity);
-	find_fair_shares(capacity);
-	if (!advised)
-		remember_advice();
-	publish_targets(capacity);
+	capacity = find_capacity(now);
+	was_quiet = quiet && capacity == seen.capacity;
+	if (was_quiet)
+		return;
+	if (quiet)
+		look_around(now);
+	share_out(capacity);
 }

@@ -13,27 +13,6 @@
 
 #define NUMBERS ((int) (sizeof(PoolTotals) / sizeof(int64_t)))
 
-/* Where the numbers are on either side. */
-typedef struct Part
-{
-	size_t ours;
-	size_t reports;
-	size_t size;
-} Part;
-
-#define PART(field)                                                                             \
-	{                                                                                           \
-		offsetof(PoolTotals, field), offsetof(Report, field), sizeof(((PoolTotals *) 0)->field) \
-	}
-
-static const Part parts[] = {
-	PART(acquires),	  PART(timeouts),  PART(opened), PART(closed),	  PART(open_failures),
-	PART(found_dead), PART(discarded), PART(resets), PART(abandoned), PART(finished),
-	PART(errors),	  PART(closed_by), PART(wait),	 PART(hold),
-};
-
-#define PARTS ((int) (sizeof(parts) / sizeof(parts[0])))
-
 /* As in pqpool.h, whose numbers these are. */
 static const char *const error_names[REPORT_ERRORS] = {
 	[1] = "timed_out",		[2] = "exhausted",
@@ -52,22 +31,6 @@ static const char *const reason_names[REPORT_REASONS] = {
 	"idle", "lifetime", "limit", "drain", "dead", "unfit", "discard", "finished", "hook", "pool",
 };
 
-void
-totals_of_report(PoolTotals *totals, const Report *report)
-{
-	for (int i = 0; i < PARTS; i++)
-		memcpy((char *) totals + parts[i].ours, (const char *) report + parts[i].reports,
-			   parts[i].size);
-}
-
-void
-totals_into_report(const PoolTotals *totals, Report *report)
-{
-	for (int i = 0; i < PARTS; i++)
-		memcpy((char *) report + parts[i].reports, (const char *) totals + parts[i].ours,
-			   parts[i].size);
-}
-
 /* Neither is negative. */
 static int64_t
 add(int64_t a, int64_t b)
@@ -76,17 +39,32 @@ add(int64_t a, int64_t b)
 }
 
 void
-totals_add(PoolTotals *totals, const Report *report, const Report *before)
+totals_add(PoolTotals *totals, const ReportCounters *now, const ReportCounters *before)
 {
-	PoolTotals now;
-	PoolTotals then = { 0 };
+	static const ReportCounters nothing = { 0 };
 	int64_t *sums = (int64_t *) totals;
+	const int64_t *to = (const int64_t *) now;
+	const int64_t *from = (const int64_t *) (before != NULL ? before : &nothing);
 
-	totals_of_report(&now, report);
-	if (before != NULL)
-		totals_of_report(&then, before);
 	for (int i = 0; i < NUMBERS; i++)
-		sums[i] = add(sums[i], ((int64_t *) &now)[i] - ((int64_t *) &then)[i]);
+		sums[i] = add(sums[i], to[i] - from[i]);
+}
+
+static int64_t
+subtract(int64_t a, int64_t b)
+{
+	if (b < 0)
+		return a > INT64_MAX + b ? INT64_MAX : a - b;
+	return a < b - INT64_MAX ? -INT64_MAX : a - b;
+}
+
+void
+totals_subtract(PoolTotals *totals, const PoolTotals *other)
+{
+	int64_t *numbers = (int64_t *) totals;
+
+	for (int i = 0; i < NUMBERS; i++)
+		numbers[i] = subtract(numbers[i], ((const int64_t *) other)[i]);
 }
 
 bool

@@ -5,9 +5,10 @@
  *
  * Pure: knows neither PostgreSQL nor the registry.
  *
- * Each report adds what happened since the one before it.  So nothing needs to
- * be done when an instance ends, totals never go back, and to set them to zero
- * is all that a reset is.  Sums stay at the largest number that they can have.
+ * Of the counters in reports, and in their form (report.h).  Each report adds what happened
+ * since the one before it.  So nothing needs to be done when an instance ends, totals never
+ * go back, and to set them to zero is all that a reset is.  Sums stay at the largest number
+ * that they can have.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,38 +17,29 @@
 
 #include "report.h"
 
-/* Nothing but int64_t, so that it can be walked as an array; in the order of the saved file. */
-typedef struct PoolTotals
-{
-	int64_t acquires;
-	int64_t timeouts;
-	int64_t opened;
-	int64_t closed;
-	int64_t open_failures;
-	int64_t found_dead;
-	int64_t discarded;
-	int64_t resets;
-	int64_t abandoned;
-	int64_t finished;
-	int64_t errors[REPORT_ERRORS];
-	int64_t closed_by[REPORT_REASONS];
-	int64_t wait[REPORT_BUCKETS];
-	int64_t hold[REPORT_BUCKETS];
-} PoolTotals;
+typedef ReportCounters PoolTotals;
 
-/* The counters of a report, and back; what else is in the report stays. */
-extern void totals_of_report(PoolTotals *totals, const Report *report);
-extern void totals_into_report(const PoolTotals *totals, Report *report);
+/*
+ * Add what happened from one report to a later one; no counter of `before` is higher.
+ * NULL: all of it.
+ */
+extern void totals_add(PoolTotals *totals, const ReportCounters *now, const ReportCounters *before);
 
-/* Add what happened from one report to a later one; no counter of `before` is higher.  NULL: all of it. */
-extern void totals_add(PoolTotals *totals, const Report *report, const Report *before);
+/*
+ * totals -= other, with numbers of either sign; differences stay between the largest number
+ * and its negative.
+ */
+extern void totals_subtract(PoolTotals *totals, const PoolTotals *other);
 
 extern bool totals_empty(const PoolTotals *totals);
 
 /* No number is negative: what is read from a file is not believed. */
 extern bool totals_valid(const PoolTotals *totals);
 
-/* Acquires that failed in another way than by their deadline; only clients that report errors tell. */
+/*
+ * Acquires that failed in another way than by their deadline; only clients that report
+ * errors tell.
+ */
 extern int64_t totals_failures(const PoolTotals *totals);
 
 /* In lower case; NULL: there is none of that number. */

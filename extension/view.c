@@ -90,8 +90,14 @@ fill_copy(Copy *copy)
 	copy->now = pgpm_now();
 	copy->round = registry->round;
 	memcpy(copy->pool_hashes, registry->pool_hashes, pgpm_max_pools * sizeof(uint64));
-	memcpy(copy->pools, registry->pools, pgpm_max_pools * sizeof(PoolSlot));
-	memcpy(copy->health, registry->health, pgpm_max_pools * sizeof(PoolHealth));
+	for (int i = 0; i < pgpm_max_pools; i++)
+	{
+		/* memory for all is not even touched: there may be a few among hundreds */
+		if (copy->pool_hashes[i] == 0)
+			continue;
+		copy->pools[i] = registry->pools[i];
+		copy->health[i] = registry->health[i];
+	}
 }
 
 Copy *
@@ -135,12 +141,13 @@ view_instance_of(const Copy *copy, const SessionSlot *session)
 	return i < 0 ? NULL : &copy->instances[i];
 }
 
-Publication
-view_published(const InstanceSlot *instance)
+bool
+view_is_busy(const SessionSlot *session)
 {
-	return publication_effective(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication),
-								 pg_atomic_read_u32(&registry->generation),
-								 pg_atomic_read_u32(&registry->mode));
+	BackendState state = session->status->st_state;
+
+	return state == STATE_RUNNING || state == STATE_FASTPATH || state == STATE_IDLEINTRANSACTION ||
+		   state == STATE_IDLEINTRANSACTION_ABORTED;
 }
 
 bool
@@ -186,7 +193,8 @@ void
 view_add_recent_waits(int64 *sums, const InstanceSlot *instance)
 {
 	for (int i = 0; i < REPORT_BUCKETS; i++)
-		view_add_bigint(&sums[i], Max(0, instance->report.wait[i] - instance->wait_before[1][i]));
+		view_add_bigint(&sums[i],
+						Max(0, instance->report.counted.wait[i] - instance->wait_before[1][i]));
 }
 
 /*---- building rows ----*/
@@ -288,10 +296,27 @@ put_name_or_null(Row *row, const char *name)
 }
 
 void
+view_require_columns(const TupleDesc descriptor, int columns)
+{
+	if (descriptor->natts == columns)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("pgpool_monitor's library and its SQL objects are of different versions"),
+		 errdetail("The function is declared with %d columns; version %s of the library, which is "
+				   "loaded, has %d.",
+				   descriptor->natts, PGPM_VERSION, columns),
+		 errhint("Run ALTER EXTENSION pgpool_monitor UPDATE in this database; if it is newer than "
+				 "the library that is loaded, restart the server.")));
+}
+
+void
 emit(FunctionCallInfo fcinfo, Row *row, int columns)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
+	view_require_columns(result->setDesc, columns);
 	Assert(row->n == columns);
 	tuplestore_putvalues(result->setResult, result->setDesc, row->values, row->nulls);
 	row->n = 0;

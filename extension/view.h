@@ -16,6 +16,7 @@
 
 #include "fmgr.h"
 
+#include "grant.h"
 #include "registry.h"
 
 #define VIEW_MAX_COLS 48
@@ -49,8 +50,20 @@ extern int view_pool_of(const Copy *copy, int instance);
 /* The instance of an attached session, or NULL if it was not copied. */
 extern const InstanceSlot *view_instance_of(const Copy *copy, const SessionSlot *session);
 
+/*
+ * It runs a command, or is in a transaction.  Torn or outdated by a moment, good enough to
+ * be counted.
+ */
+extern bool view_is_busy(const SessionSlot *session);
+
 /* What an instance is told now. */
-extern Publication view_published(const InstanceSlot *instance);
+static inline Publication
+view_published(const InstanceSlot *instance)
+{
+	return publication_effective(pg_atomic_read_u64((pg_atomic_uint64 *) &instance->publication),
+								 pg_atomic_read_u32(&registry->generation),
+								 pg_atomic_read_u32(&registry->mode));
+}
 
 /* What the current user may see. */
 extern bool view_sees_everything(void);
@@ -69,7 +82,10 @@ extern bool view_is_current(const RoundFigures *round);
 extern void view_add_int(int *sum, int value);
 extern void view_add_bigint(int64 *sum, int64 value);
 
-/* What happened since the histogram of one to two windows ago; a counter that went back counts as new. */
+/*
+ * What happened since the histogram of one to two windows ago; a counter that went back
+ * counts as new.
+ */
 extern void view_add_recent_waits(int64 *sums, const InstanceSlot *instance);
 
 /*---- a row being built: columns from left to right ----*/
@@ -101,6 +117,14 @@ extern void put_name(Row *row, const char *name);
 extern void put_name_or_null(Row *row, const char *name);
 
 /* To the function's result; the next row begins. */
+/*
+ * The SQL objects of another version may call us, until ALTER EXTENSION UPDATE, or a
+ * restart after an upgrade: then it is an error to have another number of columns.  So
+ * versions only add columns: what changes a column's type gives the C function another
+ * name, as does what changes arguments.
+ */
+extern void view_require_columns(const TupleDesc descriptor, int columns);
+
 extern void emit(FunctionCallInfo fcinfo, Row *row, int columns);
 
 #endif /* PGPM_VIEW_H */

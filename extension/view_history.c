@@ -29,7 +29,10 @@
 PG_FUNCTION_INFO_V1(pgpool_monitor_history);
 PG_FUNCTION_INFO_V1(pgpool_monitor_advice);
 
-/* For each pool of the ring, whether the current user may see it: asked once, not for each sample. */
+/*
+ * For each pool of the ring, whether the current user may see it: asked once, not for each
+ * sample.
+ */
 typedef enum Visible
 {
 	VISIBLE_UNKNOWN,

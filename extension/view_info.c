@@ -66,6 +66,7 @@ pgpool_monitor_info(PG_FUNCTION_ARGS)
 	view_require_registry();
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	view_require_columns(descriptor, INFO_COLS);
 
 	LWLockAcquire(registry->lock, LW_SHARED);
 	round = registry->round;

@@ -19,7 +19,7 @@
 #include "registry.h"
 #include "view.h"
 
-#define INSTANCES_COLS 42
+#define INSTANCES_COLS 43
 #define SESSIONS_COLS 14
 
 PG_FUNCTION_INFO_V1(pgpool_monitor_instances);
@@ -43,22 +43,22 @@ put_reported(Row *row, const InstanceSlot *instance)
 	put_int_or_null(row, known, report->closing);
 	put_int_or_null(row, known, report->waiting);
 	put_int_or_null(row, known, instance_demand(instance));
-	put_bigint_or_null(row, known, report->acquires);
-	put_bigint_or_null(row, known, report->timeouts);
-	put_bigint_or_null(row, known, report->opened);
-	put_bigint_or_null(row, known, report->closed);
-	put_bigint_or_null(row, known, report->open_failures);
-	put_bigint_or_null(row, known, report->found_dead);
-	put_bigint_or_null(row, known, report->discarded);
-	put_bigint_or_null(row, known, report->resets);
-	put_bigint_or_null(row, known, report->abandoned);
-	put_bigint_or_null(row, known, report->finished);
+	put_bigint_or_null(row, known, report->counted.acquires);
+	put_bigint_or_null(row, known, report->counted.timeouts);
+	put_bigint_or_null(row, known, report->counted.opened);
+	put_bigint_or_null(row, known, report->counted.closed);
+	put_bigint_or_null(row, known, report->counted.open_failures);
+	put_bigint_or_null(row, known, report->counted.found_dead);
+	put_bigint_or_null(row, known, report->counted.discarded);
+	put_bigint_or_null(row, known, report->counted.resets);
+	put_bigint_or_null(row, known, report->counted.abandoned);
+	put_bigint_or_null(row, known, report->counted.finished);
 	put_int_or_null(row, known, report->leaks);
 	view_add_recent_waits(waits, instance);
 	put_ms(row, report_quantile_ms(waits, 0.50));
 	put_ms(row, report_quantile_ms(waits, 0.99));
-	put_ms(row, report_quantile_ms(report->hold, 0.50));
-	put_ms(row, report_quantile_ms(report->hold, 0.99));
+	put_ms(row, report_quantile_ms(report->counted.hold, 0.50));
+	put_ms(row, report_quantile_ms(report->counted.hold, 0.99));
 }
 
 static void
@@ -82,7 +82,11 @@ emit_instance(FunctionCallInfo fcinfo, const Copy *copy, const InstanceSlot *ins
 	put_int_or_null(&row, told.limit != NO_LIMIT, told.limit);
 	put_int_or_null(&row, grant_applies(instance, pool), grant_occupancy(instance));
 	if (instance->reports)
-		put(&row, BoolGetDatum(instance->acked));
+		put(&row, BoolGetDatum(instance->acked && !instance->deaf));
+	else
+		put_null(&row);
+	if (instance->reports && instance->follows)
+		put(&row, BoolGetDatum(instance->deaf));
 	else
 		put_null(&row);
 	put_ms(&row, pool_is_guess(pool) ? -1 : Max(0, instance->lease_until - copy->now) / 1000.0);
@@ -107,15 +111,6 @@ pgpool_monitor_instances(PG_FUNCTION_ARGS)
 
 /*---- sessions ----*/
 
-static const ReportLoan *
-loan_of(const InstanceSlot *instance, int pid)
-{
-	for (int i = 0; i < instance->report.nloans; i++)
-		if (instance->report.loans[i].pid == pid)
-			return &instance->report.loans[i];
-	return NULL;
-}
-
 /*
  * Not lent, as of the last report: that was made after the session had begun, listed
  * all loans, and had nobody in a state between.
@@ -135,7 +130,7 @@ emit_session(FunctionCallInfo fcinfo, const Copy *copy, const SessionSlot *sessi
 			 const InstanceSlot *instance)
 {
 	const PoolSlot *pool = &copy->pools[instance->pool];
-	const ReportLoan *loan = loan_of(instance, session->pid);
+	const ReportLoan *loan = report_loan(&instance->report, session->pid);
 	Row row = { 0 };
 
 	put_int(&row, session->pid);

@@ -195,7 +195,10 @@ pgpool_monitor_resume(PG_FUNCTION_ARGS)
 		ended = 1;
 		*pause = list->pauses[--list->n];
 	}
-	/* also if there was none in force: the file may have one that it could not get rid of, or that has expired */
+	/*
+	 * also if there was none in force: the file may have one that it could not get rid of,
+	 * or that has expired
+	 */
 	(void) pause_replace(list, NULL);
 	pause_unlock();
 	PG_RETURN_INT32(ended);
@@ -221,15 +224,6 @@ is_paused_by(const Copy *copy, const InstanceSlot *instance, const Pause *pause)
 		   pause_covers(&pause->key, &copy->pools[instance->pool]);
 }
 
-static bool
-is_busy(const SessionSlot *session)
-{
-	BackendState state = session->status->st_state;
-
-	return state == STATE_RUNNING || state == STATE_FASTPATH || state == STATE_IDLEINTRANSACTION ||
-		   state == STATE_IDLEINTRANSACTION_ABORTED;
-}
-
 static void
 sum_pause(const Copy *copy, const Pause *pause, PauseSums *sums)
 {
@@ -253,7 +247,7 @@ sum_pause(const Copy *copy, const Pause *pause, PauseSums *sums)
 		const InstanceSlot *instance = view_instance_of(copy, &copy->sessions[slot]);
 
 		if (instance != NULL && is_paused_by(copy, instance, pause))
-			sums->busy += is_busy(&copy->sessions[slot]);
+			sums->busy += view_is_busy(&copy->sessions[slot]);
 	}
 }
 

@@ -69,7 +69,7 @@ add_report(PoolSums *sums, const InstanceSlot *instance)
 	const Report *report = &instance->report;
 
 	sums->reported++;
-	view_add_bigint(&sums->timeouts, report->timeouts);
+	view_add_bigint(&sums->timeouts, report->counted.timeouts);
 	if (!instance_vanished(instance))
 	{
 		view_add_int(&sums->in_use, report->in_use);
@@ -136,7 +136,7 @@ add_session(PoolSums *sums, const SessionSlot *session)
 
 typedef struct Sums
 {
-	PoolSums *pools; /* [max_pools] */
+	PoolSums *pools; /* [max_pools]; where the copy has a pool */
 	int *attached;	 /* [MaxBackends]: pid of the session in the slot that was added; 0: none */
 } Sums;
 
@@ -162,7 +162,10 @@ sum_instances(const Copy *copy, PoolSums *sums)
 	}
 }
 
-/* Under the registry's lock: the pool of the session in a slot; -1: none, or none that was copied. */
+/*
+ * Under the registry's lock: the pool of the session in a slot; -1: none, or none that was
+ * copied.
+ */
 static int
 pool_of_session(const Copy *copy, int slot)
 {
@@ -198,12 +201,22 @@ sum_sessions(const Copy *copy, const Sums *sums)
 static Sums
 sum_pools(const Copy *copy)
 {
-	Sums sums = { .pools = palloc0_array(PoolSums, pgpm_max_pools),
+	Sums sums = { .pools = palloc_array(PoolSums, pgpm_max_pools),
 				  .attached = palloc_array(int, MaxBackends) };
 
+	for (int i = 0; i < pgpm_max_pools; i++)
+		if (copy->pool_hashes[i] != 0)
+			memset(&sums.pools[i], 0, sizeof(PoolSums));
 	sum_instances(copy, sums.pools);
 	sum_sessions(copy, &sums);
 	return sums;
+}
+
+/* One that is only remembered has none. */
+static bool
+has_instances(const Copy *copy, const PoolSums *sums, int i)
+{
+	return copy->pool_hashes[i] != 0 && sums[i].instances > 0;
 }
 
 /*---- pools ----*/
@@ -238,7 +251,7 @@ find_sites(const Copy *copy, PoolSums *sums)
 
 	for (int i = 0; i < pgpm_max_pools; i++)
 	{
-		if (sums[i].health.in.leaks == 0)
+		if (copy->pool_hashes[i] == 0 || sums[i].health.in.leaks == 0)
 			continue;
 		sites[i] = palloc0_object(LeakSites);
 		leaks = true;
@@ -341,7 +354,10 @@ count_application(Outside *outside, const char *name)
 	outside->applications[outside->napplications++].count = 1;
 }
 
-/* False if the slot has none, or while it is being changed: that is a backend which comes or goes. */
+/*
+ * False if the slot has none, or while it is being changed: that is a backend which comes
+ * or goes.
+ */
 static bool
 read_status(int slot, PgBackendStatus *status, char application[NAMEDATALEN])
 {
@@ -447,7 +463,7 @@ pgpool_monitor_pools(PG_FUNCTION_ARGS)
 	find_sites(copy, sums.pools);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums.pools[i].instances > 0 && view_may_see(&copy->pools[i]))
+		if (has_instances(copy, sums.pools, i) && view_may_see(&copy->pools[i]))
 			emit_pool(fcinfo, copy, &sums.pools[i], i);
 	if (view_sees_everything())
 		emit_outside(fcinfo, sums.attached);
@@ -559,7 +575,7 @@ count_named(const Copy *copy, const PoolSums *sums)
 	int n = 0;
 
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums[i].instances > 0 && !pool_is_guess(&copy->pools[i]))
+		if (has_instances(copy, sums, i) && !pool_is_guess(&copy->pools[i]))
 			n += sums[i].instances;
 	return n;
 }
@@ -604,7 +620,7 @@ pgpool_monitor_limits(PG_FUNCTION_ARGS)
 		emit_server_limit(fcinfo, copy, sums.pools);
 	/* guesses have none */
 	for (int i = 0; i < pgpm_max_pools; i++)
-		if (sums.pools[i].instances > 0 && !pool_is_guess(&copy->pools[i]) &&
+		if (has_instances(copy, sums.pools, i) && !pool_is_guess(&copy->pools[i]) &&
 			view_may_see(&copy->pools[i]))
 			emit_limit(fcinfo, &sums.pools[i], &copy->pools[i]);
 	return (Datum) 0;

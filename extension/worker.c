@@ -60,7 +60,10 @@ reload_if_asked(void)
 		return;
 	ConfigReloadPending = false;
 
-	/* rules that were taken out of the file are not checked again: what was wrong with them is over */
+	/*
+	 * rules that were taken out of the file are not checked again: what was wrong with them
+	 * is over
+	 */
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->rules_error[0] = '\0';
 	LWLockRelease(registry->lock);
@@ -68,14 +71,22 @@ reload_if_asked(void)
 	rule_set_load();
 }
 
-/* Until the latch is set or the time is over. */
+/*
+ * Until the latch is set or the time is over: one wait, where nothing happens.  If the last round
+ * was but a moment ago, what is set meanwhile is waited for, too.
+ */
 static void
-pause_for(long ms, int events, uint32 wait_event)
+wait_for_work(uint32 wait_event)
 {
-	int woken = WaitLatch(MyLatch, events | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+	int64 began = pgpm_now();
+	long left;
 
-	if (woken & WL_LATCH_SET)
-		ResetLatch(MyLatch);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pgpm_round_interval,
+					 wait_event);
+	left = MIN_GAP - (long) ((pgpm_now() - began) / 1000);
+	if (left > 0)
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, wait_event);
+	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	reload_if_asked();
 }
@@ -101,16 +112,17 @@ pgpool_monitor_worker_main(Datum arg)
 	{
 		bool off = pg_atomic_read_u32(&registry->mode) == MODE_OFF;
 
-		/* the first round of "off" takes back all limits, so that none is taken for known when it ends */
+		/*
+		 * the first round of "off" takes back all limits, so that none is taken for known
+		 * when it ends
+		 */
 		if (!off || !was_off)
 			share_round(pgpm_now());
 		if (!off)
 			history_round(pgpm_now());
 		health_watch_round(pgpm_now());
 		was_off = off;
-		/* what is set meanwhile waits: the latch stays set */
-		pause_for(MIN_GAP, 0, wait_event);
-		pause_for(pgpm_round_interval, WL_LATCH_SET, wait_event);
+		wait_for_work(wait_event);
 	}
 
 	/* not 0: that would mean never again, and somebody may only have terminated it */

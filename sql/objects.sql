@@ -31,6 +31,12 @@ WHERE relnamespace = 'pgpool_monitor'::regnamespace AND obj_description(oid, 'pg
 SELECT proname FROM pg_proc
 WHERE pronamespace = 'pgpool_monitor'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL;
 
+-- every length of time says its unit
+SELECT c.relname AS view, a.attname AS column
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'pgpool_monitor'::regnamespace AND c.relkind = 'v' AND a.attname LIKE '%\_time'
+	AND a.atttypid = 'double precision'::regtype AND col_description(c.oid, a.attnum) !~ 'milliseconds';
+
 -- no function depends on anybody's search_path
 SET search_path = '';
 SELECT count(*) > 0 AS ok FROM pgpool_monitor.pools;

@@ -16,7 +16,7 @@ SELECT * FROM told;
 -- this session's pool: by name, role, database, all of them, none of them
 SELECT pgpool_monitor.pause('regress_pause');
 SELECT * FROM told;
-SELECT state FROM pgpool_monitor.instances;
+SELECT state FROM pgpool_monitor.instances WHERE pool = 'regress_pause';
 SELECT reason FROM pgpool_monitor.pools WHERE pool = 'regress_pause';
 SELECT reason FROM pgpool_monitor.limits WHERE pool = 'regress_pause';
 SELECT pgpool_monitor.resume('regress_pause');

@@ -189,15 +189,15 @@ expect(const LinkReport *report, Report *expected)
 	expected->closing = (int32_t) clamped(report->closing);
 	expected->waiting = (int32_t) clamped(report->waiting);
 	expected->leaks = (int32_t) clamped(report->leaks);
-	expected->acquires = clamped(report->acquires);
-	expected->timeouts = clamped(report->timeouts);
-	expected->opened = clamped(report->opened);
-	expected->closed = clamped(report->closed);
-	expected->open_failures = clamped(report->open_failures);
+	expected->counted.acquires = clamped(report->acquires);
+	expected->counted.timeouts = clamped(report->timeouts);
+	expected->counted.opened = clamped(report->opened);
+	expected->counted.closed = clamped(report->closed);
+	expected->counted.open_failures = clamped(report->open_failures);
 	for (int k = 0; k < PQP_BUCKETS; k++)
 	{
-		expected->wait[k] = clamped(report->wait[k]);
-		expected->hold[k] = clamped(report->hold[k]);
+		expected->counted.wait[k] = clamped(report->wait[k]);
+		expected->counted.hold[k] = clamped(report->hold[k]);
 	}
 	expected->nloans = report->nloans;
 	for (int i = 0; i < report->nloans; i++)
@@ -240,7 +240,10 @@ format(const LinkReport *report, size_t size, char **text)
 	return len;
 }
 
-/* The length of the report with so many of its optional parts; -1: more than any report may have. */
+/*
+ * The length of the report with so many of its optional parts; -1: more than any report may
+ * have.
+ */
 static int
 length_with(const LinkReport *report, bool with_wait, bool with_hold, int nloans)
 {
@@ -255,9 +258,9 @@ length_with(const LinkReport *report, bool with_wait, bool with_hold, int nloans
 		memset(part.hold, 0, sizeof(part.hold));
 	part.nloans = nloans;
 	len = format(&part, PQP_REPORT_BYTES + 1, &text);
-	if (len >= 0 &&
-		(!report_parse(text, (size_t) len, &read, NULL) || read.nloans != nloans ||
-		 is_empty(read.wait) != is_empty(part.wait) || is_empty(read.hold) != is_empty(part.hold)))
+	if (len >= 0 && (!report_parse(text, (size_t) len, &read, NULL) || read.nloans != nloans ||
+					 is_empty(read.counted.wait) != is_empty(part.wait) ||
+					 is_empty(read.counted.hold) != is_empty(part.hold)))
 		len = -1;
 	free(text);
 	return len;
@@ -275,8 +278,8 @@ static void
 check_left_out(const LinkReport *report, size_t size, const char *text, Report *read,
 			   Report *expected)
 {
-	bool wait = is_empty(expected->wait) || !is_empty(read->wait);
-	bool hold_ = is_empty(expected->hold) || !is_empty(read->hold);
+	bool wait = is_empty(expected->counted.wait) || !is_empty(read->counted.wait);
+	bool hold_ = is_empty(expected->counted.hold) || !is_empty(read->counted.hold);
 
 	hold(read->nloans <= expected->nloans, "%d loans: \"%s\"", read->nloans, text);
 	if (read->nloans < expected->nloans && wait && hold_)
@@ -289,16 +292,16 @@ check_left_out(const LinkReport *report, size_t size, const char *text, Report *
 	}
 	if (!wait)
 	{
-		hold(is_empty(read->hold) && read->nloans == 0, "no wait histogram, but more: \"%s\"",
-			 text);
+		hold(is_empty(read->counted.hold) && read->nloans == 0,
+			 "no wait histogram, but more: \"%s\"", text);
 		check_no_room(length_with(report, true, false, 0), size, text);
 	}
 	/* what was left out is not compared */
 	expected->nloans = read->nloans;
 	if (!wait)
-		memset(expected->wait, 0, sizeof(expected->wait));
+		memset(expected->counted.wait, 0, sizeof(expected->counted.wait));
 	if (!hold_)
-		memset(expected->hold, 0, sizeof(expected->hold));
+		memset(expected->counted.hold, 0, sizeof(expected->counted.hold));
 }
 
 static void

@@ -88,20 +88,20 @@ put_report(Out *out, const Report *report)
 	put_key(out, "closing", report->closing);
 	put_key(out, "waiting", report->waiting);
 	put_key(out, "leaks", report->leaks);
-	put_key(out, "acquires", report->acquires);
-	put_key(out, "timeouts", report->timeouts);
-	put_key(out, "opened", report->opened);
-	put_key(out, "closed", report->closed);
-	put_key(out, "open_failures", report->open_failures);
-	put_key(out, "found_dead", report->found_dead);
-	put_key(out, "discarded", report->discarded);
-	put_key(out, "resets", report->resets);
-	put_key(out, "abandoned", report->abandoned);
-	put_key(out, "finished", report->finished);
-	put_counts(out, "closed_by", report->closed_by, REPORT_REASONS);
-	put_counts(out, "errors", report->errors, REPORT_ERRORS);
-	put_counts(out, "hold", report->hold, REPORT_BUCKETS);
-	put_counts(out, "wait", report->wait, REPORT_BUCKETS);
+	put_key(out, "acquires", report->counted.acquires);
+	put_key(out, "timeouts", report->counted.timeouts);
+	put_key(out, "opened", report->counted.opened);
+	put_key(out, "closed", report->counted.closed);
+	put_key(out, "open_failures", report->counted.open_failures);
+	put_key(out, "found_dead", report->counted.found_dead);
+	put_key(out, "discarded", report->counted.discarded);
+	put_key(out, "resets", report->counted.resets);
+	put_key(out, "abandoned", report->counted.abandoned);
+	put_key(out, "finished", report->counted.finished);
+	put_counts(out, "closed_by", report->counted.closed_by, REPORT_REASONS);
+	put_counts(out, "errors", report->counted.errors, REPORT_ERRORS);
+	put_counts(out, "hold", report->counted.hold, REPORT_BUCKETS);
+	put_counts(out, "wait", report->counted.wait, REPORT_BUCKETS);
 }
 
 static bool
@@ -127,14 +127,7 @@ same_report(const Report *a, const Report *b)
 		   a->max_size == b->max_size && a->min_size == b->min_size && a->opening == b->opening &&
 		   a->idle == b->idle && a->in_use == b->in_use && a->resetting == b->resetting &&
 		   a->closing == b->closing && a->waiting == b->waiting && a->leaks == b->leaks &&
-		   a->acquires == b->acquires && a->timeouts == b->timeouts && a->opened == b->opened &&
-		   a->closed == b->closed && a->open_failures == b->open_failures &&
-		   a->found_dead == b->found_dead && a->discarded == b->discarded &&
-		   a->resets == b->resets && a->abandoned == b->abandoned && a->finished == b->finished &&
-		   memcmp(a->errors, b->errors, sizeof(a->errors)) == 0 &&
-		   memcmp(a->closed_by, b->closed_by, sizeof(a->closed_by)) == 0 &&
-		   memcmp(a->wait, b->wait, sizeof(a->wait)) == 0 &&
-		   memcmp(a->hold, b->hold, sizeof(a->hold)) == 0 && same_loans(a, b);
+		   memcmp(&a->counted, &b->counted, sizeof(a->counted)) == 0 && same_loans(a, b);
 }
 
 #endif /* REPORT_TEXT_H */

@@ -83,7 +83,10 @@ same_rule(const Rule *a, const Rule *b)
 
 /*---- the second matcher ----*/
 
-/* Which prefixes of the name the pattern's beginning matches, one element of the pattern after the other. */
+/*
+ * Which prefixes of the name the pattern's beginning matches, one element of the pattern
+ * after the other.
+ */
 static bool
 matches_slowly(const char *pattern, const char *name)
 {

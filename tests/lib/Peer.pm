@@ -9,7 +9,8 @@ package Peer;
 #   $peer->report(in_use => 3, waiting => 2);  # v, seq and ack are filled in
 #   $peer->end;                                # in order; ->kill: SIGKILL
 #
-# new() takes conninfo => '...' for more, and user => '...'. A connection that fails is an object whose ->error says why.
+# new() takes user, dbname, application_name and options as well, and driver => [COMMAND...] for a program that speaks for another
+# driver as peer.c does for libpq. A connection that fails is an object whose ->error says why.
 
 use strict;
 use warnings;
@@ -36,7 +37,8 @@ sub new
 		(@options ? (options => join(' ', @options)) : ()));
 	my $conninfo = join ' ', map { (my $v = $conn{$_}) =~ s/(['\\])/\\$1/g; "$_='$v'" } sort keys %conn;
 
-	$self->{handle} = IPC::Run::start([ "$ENV{STAGE_OUT}/programs/peer", $conninfo ],
+	my @driver = $arg{driver} ? @{ $arg{driver} } : "$ENV{STAGE_OUT}/programs/peer";
+	$self->{handle} = IPC::Run::start([ @driver, $conninfo ],
 		'<', \$self->{in}, '>', \$self->{out}, IPC::Run::timer(120));
 	$self->{pid} = $self->_answer;
 	return $self;
@@ -63,6 +65,14 @@ sub say    ## no critic (a verb is what it is)
 	$sql =~ s/\s*\n\s*/ /g;    # a command is a line
 	$self->{in} .= "$sql\n";
 	return $self->_answer;
+}
+
+# The same with the text as a parameter.
+sub report_by_parameter
+{
+	my ($self, %field) = @_;
+
+	return $self->say('\\report ' . $self->report_text(%field));
 }
 
 sub error { return $_[0]{error}; }

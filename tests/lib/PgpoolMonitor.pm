@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(wait_until wait_for_query wait_for_log_line start_program verdict);
+our @EXPORT = qw(nulls_are_documented wait_until wait_for_query wait_for_log_line start_program verdict);
 
 # node(NAME, setting => value...): a running server that has the library preloaded and the extension created in "postgres".
 # A setting given as undef is left out, so that (shared_preload_libraries => undef) is a server that was not preloaded.
@@ -108,6 +108,28 @@ sub wait_for_log_line
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return wait_until(sub { return substr(slurp_file($node->logfile), $offset // 0) =~ $regex; }, $what);
+}
+
+# nulls_are_documented(NODE, WHAT): wherever a column of a view is NULL now, its comment says what that means.
+sub nulls_are_documented
+{
+	my ($node, $what) = @_;
+	my @columns = map { [ split /\|/, $_, 3 ] } split /\n/, $node->safe_psql('postgres', q(SELECT relname, attname,
+		coalesce(col_description(attrelid, attnum), '') FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+		WHERE relnamespace = 'pgpool_monitor'::regnamespace AND relkind = 'v' AND attnum > 0));
+	my @silent;
+
+	for my $view (keys %{ { map { $_->[0] => 1 } @columns } })
+	{
+		my @of = grep { $_->[0] eq $view } @columns;
+		my $sums = join ', ', map { "coalesce(bool_or($_->[1] IS NULL), false)" } @of;
+		my @null = split /\|/, $node->safe_psql('postgres', "SELECT $sums FROM pgpool_monitor.$view");
+
+		push @silent, map { "$view.$of[$_][1]" } grep { $null[$_] eq 't' && $of[$_][2] !~ /\bNULL\b/ } 0 .. $#of;
+	}
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(join(' ', sort @silent), '', "each NULL is documented: $what");
+	return;
 }
 
 # start_program(NODE, NAME, ARGUMENT...): start tests/programs/NAME.c against the server; returns IPC::Run's handle and a

@@ -1,18 +1,26 @@
 /*
- * peer.c: one session that speaks the protocol by hand, for tests that want to say exactly what, and when.
+ * peer.c: one session that speaks the protocol by hand, for tests that want to say exactly
+ * what, and when.
  *
  *	peer CONNINFO
  *
- * Connects with libpq alone, then runs each line of its standard input as a command (several statements with semicolons are one
- * command). After connecting, and after each command, it prints
+ * Connects with libpq alone, then runs each line of its standard input as a command
+ * (several statements with semicolons are one command). After connecting, and after each
+ * command, it prints
  *
  *	result:<first value of the last row, or the command's tag>	or	error:<SQLSTATE> <message's first line>
  *	allotment:<what libpq last saw as pgpool_monitor.allotment>	or	allotment:(none)
  *	.
  *
- * A line that cannot be sent because the server has ended the session prints error:gone.
+ * A line that cannot be sent because the server has ended the session prints error:gone. A
+ * line "\report TEXT" sends TEXT as a report, by a statement with a parameter. With
+ * PEER_VERBOSE in the environment the error of a connection that fails has its SQLSTATE.
+ *
+ * peer.py and peer.js are the same for psycopg2 and for JavaScript's pg.
  */
 #include <libpq-fe.h>
+
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,11 +57,44 @@ print_result(PGconn *conn, PGresult *result)
 	}
 }
 
+/* PQconnectdb with a verbosity. */
+static PGconn *
+connect_to(const char *conninfo)
+{
+	PGconn *conn = PQconnectStart(conninfo);
+	PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
+
+	if (getenv("PEER_VERBOSE") != NULL)
+		PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
+	while (PQstatus(conn) != CONNECTION_BAD && wants != PGRES_POLLING_OK &&
+		   wants != PGRES_POLLING_FAILED)
+	{
+		struct pollfd fd = { PQsocket(conn), wants == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0 };
+
+		(void) poll(&fd, 1, -1);
+		wants = PQconnectPoll(conn);
+	}
+	return conn;
+}
+
+static PGresult *
+run(PGconn *conn, const char *line)
+{
+	static const char report[] = "\\report ";
+	const char *text;
+
+	if (strncmp(line, report, strlen(report)) != 0)
+		return PQexec(conn, line);
+	text = line + strlen(report);
+	return PQexecParams(conn, "SELECT pg_catalog.set_config('pgpool_monitor.report', $1, false)", 1,
+						NULL, &text, NULL, NULL, 0);
+}
+
 int
 main(int argc, char **argv)
 {
 	static char line[70000];
-	PGconn *conn = PQconnectdb(argc > 1 ? argv[1] : "");
+	PGconn *conn = connect_to(argc > 1 ? argv[1] : "");
 
 	if (PQstatus(conn) != CONNECTION_OK)
 	{
@@ -68,7 +109,7 @@ main(int argc, char **argv)
 		PGresult *result;
 
 		line[strcspn(line, "\n")] = '\0';
-		result = PQexec(conn, line);
+		result = run(conn, line);
 		print_result(conn, result);
 		PQclear(result);
 		print_allotment(conn);

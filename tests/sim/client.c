@@ -280,7 +280,10 @@ work(Client *client)
 
 /*---- section 4: reports ----*/
 
-/* What is above the limit that is acknowledged now, but still on its way, must not come any more. */
+/*
+ * What is above the limit that is acknowledged now, but still on its way, must not come any
+ * more.
+ */
 static void
 disallow_opening(Client *client)
 {
@@ -467,16 +470,23 @@ on_opened(const Event *event)
 	look(client);
 }
 
+/* Whose session the event is about; NULL: it has been put off, or nobody is there to hear it. */
+static ClientSession *
+addressee(const Event *event, Client **client)
+{
+	*client = &clients[event->client];
+	if (is_put_off(*client, event) || !(*client)->alive)
+		return NULL;
+	return session_with(*client, event->serial);
+}
+
 void
 on_refused(const Event *event)
 {
-	Client *client = &clients[event->client];
-	ClientSession *session;
+	Client *client;
+	ClientSession *session = addressee(event, &client);
 
-	if (is_put_off(client, event))
-		return;
-	session = session_with(client, event->serial);
-	if (!client->alive || session == NULL)
+	if (session == NULL)
 		return;
 	if (session->knock)
 		client->knocking = false;
@@ -487,13 +497,10 @@ on_refused(const Event *event)
 void
 on_answer(const Event *event)
 {
-	Client *client = &clients[event->client];
-	ClientSession *session;
+	Client *client;
+	ClientSession *session = addressee(event, &client);
 
-	if (is_put_off(client, event))
-		return;
-	session = session_with(client, event->serial);
-	if (!client->alive || session == NULL)
+	if (session == NULL)
 		return;
 	session->busy = false;
 	client->reporting = -1;
@@ -508,11 +515,9 @@ on_answer(const Event *event)
 void
 on_heard(const Event *event)
 {
-	Client *client = &clients[event->client];
+	Client *client;
 
-	if (is_put_off(client, event))
-		return;
-	if (!client->alive || session_with(client, event->serial) == NULL)
+	if (addressee(event, &client) == NULL)
 		return;
 	hear(client, &event->text);
 	look(client);
@@ -521,13 +526,10 @@ on_heard(const Event *event)
 void
 on_closed(const Event *event)
 {
-	Client *client = &clients[event->client];
-	ClientSession *session;
+	Client *client;
+	ClientSession *session = addressee(event, &client);
 
-	if (is_put_off(client, event))
-		return;
-	session = session_with(client, event->serial);
-	if (!client->alive || session == NULL)
+	if (session == NULL)
 		return;
 	if (session->knock)
 		client->knocking = false;

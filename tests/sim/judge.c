@@ -6,7 +6,7 @@
  * Must hold (grant.h; extension/PROTOCOL.md, section 6), O being occupancy:
  *	 1. The sum of O grows only as far as capacity, but for a session that no
  *		limit allowed any more when it came: then by that one.
- *		The same holds for each rule and its budget.
+ *		The same holds for each rule and its budget, and each role and its CONNECTION LIMIT.
  *	 2. Who is raised above what he holds: the sum of O then fits in capacity.
  *	 3. No client believes more than its O, nor opens a session beyond it.
  *		So the sum of what clients believe is at most that of O.
@@ -17,7 +17,8 @@
  *	 7. No rule that wants as much is below its floor for longer than that.
  *	 8. After a round nobody who may hold one is called queued.
  *	 9. In mode enforce no session that a limit allows is refused.
- *	10. Nothing moves any more after at_rest().
+ *	10. Nobody is taken for deaf: all acknowledge.
+ *	11. Nothing moves any more after at_rest().
  * The lock protocol is asserted by server.c.
  *
  *-------------------------------------------------------------------------
@@ -147,6 +148,8 @@ judge_change(int i)
 	int limit = same ? Max(before->limit, 0) : 0;
 	Publication told = grant_told(instance);
 
+	if (shares(i) && instance->deaf)
+		sim_fail("instance %d is taken for deaf", i);
 	if (!shares(i) || (same && before->epoch == told.epoch))
 		return false;
 	if (same && told.epoch <= before->epoch)
@@ -155,7 +158,7 @@ judge_change(int i)
 		!(same && before->limit == 0))
 		sim_fail("instance %d is told 0, and not that it is queued", i);
 	/* what one holds, or may still believe, is counted already, and takes nothing from others */
-	if (told.state == ALLOT_OK && limit == 0 && !rules.nrules &&
+	if (told.state == ALLOT_OK && limit == 0 && !rules.nrules && !has_role_limits() &&
 		told.limit > Max(instance->held, same ? before->occupancy : 0))
 	{
 		last_let_in = Max(last_let_in, instance->joined);
@@ -193,7 +196,10 @@ find_waiting(void)
 	}
 }
 
-/* The same of each rule's budget as of capacity: it grows only as far, but for unforeseen sessions. */
+/*
+ * The same of each rule's budget as of capacity: it grows only as far, but for unforeseen
+ * sessions.
+ */
 static void
 judge_budgets(Step step)
 {
@@ -222,6 +228,49 @@ judge_budgets(Step step)
 }
 
 static void
+judge_role_limits(Step step)
+{
+	static int64 before[ROLES];
+	int64 occupied[ROLES] = { 0 };
+
+	for (int i = 0; i < pgpm_max_instances; i++)
+	{
+		const InstanceSlot *instance = &registry->instances[i];
+
+		if (exists(i))
+			occupied[registry->pools[instance->pool].role - 10] += grant_occupancy(instance);
+	}
+	for (int i = 0; i < ROLES; i++)
+	{
+		if (role_limits[i] >= 0 &&
+			occupied[i] > Max(role_limits[i], before[i] + (step == STEP_JOIN)))
+			sim_fail("occupancies of role %d grew from %" PRId64 " to %" PRId64
+					 ", and its CONNECTION LIMIT is %d",
+					 i, before[i], occupied[i], role_limits[i]);
+		before[i] = occupied[i];
+	}
+}
+
+void
+judge_limits_are_used(void)
+{
+	int64 limits[ROLES] = { 0 };
+	int64 wants[ROLES] = { 0 };
+
+	for (int i = 0; i < nclients; i++)
+		wants[role_of(clients[i].pool) - 10] += clients[i].alive ? clients[i].want : 0;
+	for (int i = 0; i < pgpm_max_instances; i++)
+		if (shares(i))
+			limits[registry->pools[registry->instances[i].pool].role - 10] +=
+				Max(0, grant_told(&registry->instances[i]).limit);
+	for (int i = 0; i < ROLES; i++)
+		if (role_limits[i] >= 0 && limits[i] * 8 < Min(wants[i], role_limits[i]) * 7)
+			sim_fail("role %d has %" PRId64 " and wants %" PRId64
+					 ", and its CONNECTION LIMIT is %d",
+					 i, limits[i], wants[i], role_limits[i]);
+}
+
+static void
 judge_all(Step step)
 {
 	bool raised = false;
@@ -244,6 +293,8 @@ judge_all(Step step)
 				 last_let_in, first_waiting);
 	if (rules.nrules > 0)
 		judge_budgets(step);
+	if (has_role_limits())
+		judge_role_limits(step);
 }
 
 void
@@ -459,7 +510,10 @@ find_fair(void)
 	return n;
 }
 
-/* All but one in a hundred use what they want of their fair share, but for what is not worth a move. */
+/*
+ * All but one in a hundred use what they want of their fair share, but for what is not
+ * worth a move.
+ */
 static bool
 is_fair(void)
 {
@@ -655,6 +709,7 @@ judge_finish(void)
 	result.knocks = server.knocks;
 	result.round_us = server.rounds > 0 ? server.rounds_us / (double) server.rounds : 0;
 	result.round_us_worst = server.round_us;
+	result.quiet_rounds = worker_quiet_rounds;
 	if (result.late_from > 0)
 		result.moves_late = result.published - rest_published;
 	if (result.moves_late > 0)

@@ -75,6 +75,7 @@ add(Result *sum, const Result *one, int seeds)
 	sum->round_us += one->round_us / seeds;
 	sum->round_us_worst = Max(sum->round_us_worst, one->round_us_worst);
 	sum->events += one->events;
+	sum->quiet_rounds += one->quiet_rounds;
 }
 
 static void
@@ -101,6 +102,8 @@ print_row(const char *name, const Result *r)
 	fflush(stdout);
 }
 
+static int quiet_rounds = 0;
+
 static bool
 run_scenario(const Scenario *scenario)
 {
@@ -124,6 +127,7 @@ run_scenario(const Scenario *scenario)
 		add(&worst, &one, options.seeds);
 	}
 	print_row(scenario->name, &worst);
+	quiet_rounds += worst.quiet_rounds;
 	return good;
 }
 
@@ -166,5 +170,6 @@ main(int argc, char **argv)
 	for (int i = 0; i < nscenarios; i++)
 		if (is_chosen(&scenarios[i], argv + optind))
 			good &= run_scenario(&scenarios[i]);
+	printf("quiet rounds, each followed by a whole one: %d\n", quiet_rounds);
 	return good ? 0 : 1;
 }

@@ -105,6 +105,22 @@ herd(SimSize size)
 	come_to_rest();
 }
 
+/*
+ * A fleet that has been there for a minute, for whom there are three connections for two.
+ * How many they are.
+ */
+static int
+settled(SimSize size)
+{
+	int n = full_or_small(size, 1000, 60);
+
+	server_init(n * 3 / 2, TABLE(n), "");
+	kind = (typeof(kind)){ .pools = 20, .least = 1, .most = 6, .max = 10 };
+	start_fleet(n, 5000);
+	pass(60);
+	return n;
+}
+
 static void
 on_leave(const Event *event)
 {
@@ -115,12 +131,8 @@ on_leave(const Event *event)
 static void
 leave(SimSize size)
 {
-	int n = full_or_small(size, 1000, 60);
+	int n = settled(size);
 
-	server_init(n * 3 / 2, TABLE(n), "");
-	kind = (typeof(kind)){ .pools = 20, .least = 1, .most = 6, .max = 10 };
-	start_fleet(n, 5000);
-	pass(60);
 	for (int i = 0; i < n / 2; i++)
 		schedule_action(random_between(0, 10000) * MSEC, on_leave, 0);
 	pass(10);
@@ -137,12 +149,8 @@ on_kill(const Event *event)
 static void
 die(SimSize size)
 {
-	int n = full_or_small(size, 1000, 60);
+	int n = settled(size);
 
-	server_init(n * 3 / 2, TABLE(n), "");
-	kind = (typeof(kind)){ .pools = 20, .least = 1, .most = 6, .max = 10 };
-	start_fleet(n, 5000);
-	pass(60);
 	for (int i = 0; i < n / 3; i++)
 		schedule_action(random_between(0, 500) * MSEC, on_kill, i % 4 == 0 ? 50 : 0);
 	pass(1);
@@ -158,12 +166,8 @@ on_stop(const Event *event)
 static void
 stall(SimSize size)
 {
-	int n = full_or_small(size, 1000, 60);
+	int n = settled(size);
 
-	server_init(n * 3 / 2, TABLE(n), "");
-	kind = (typeof(kind)){ .pools = 20, .least = 1, .most = 6, .max = 10 };
-	start_fleet(n, 5000);
-	pass(60);
 	for (int i = 0; i < n / 5; i++)
 		schedule_action(random_between(0, 60000) * MSEC, on_stop, random_between(1000, 100000));
 	pass(170);
@@ -368,6 +372,7 @@ turn_up(SimSize size)
 	pgpm_mode = MODE_SHARE;
 	grant_set_mode(MODE_SHARE);
 	judge_step(STEP_MODE, -1);
+	registry_wake_worker(); /* as the signal to reload does */
 	for (int i = 0; i < n / 2; i++)
 		schedule_action(random_between(0, 20000) * MSEC, on_burst, random_between(0, 15));
 	pass(60);
@@ -395,6 +400,33 @@ ruled(SimSize size)
 		pass(60);
 	}
 	come_to_rest();
+}
+
+/* What each pool has moves to others of its role, and comes back, all the time. */
+static void
+limited(SimSize size)
+{
+	int n = full_or_small(size, 300, 30);
+
+	role_limits[0] = n * 2 / 3;
+	role_limits[1] = n;
+	server_init(n * 4, TABLE(n), "");
+	kind = (typeof(kind)){ .pools = 4 * ROLES, .least = 0, .most = 3, .max = 40 };
+	start_fleet(n, 3000);
+	pass(60);
+	for (int round = 0; round < full_or_small(size, 10, 6); round++)
+	{
+		for (int i = 0; i < n; i++)
+			schedule_action(random_between(0, 20000) * MSEC, on_burst,
+							chance(0.2) ? random_between(5, 30) : random_between(0, 3));
+		for (int i = 0; i < n / 20; i++)
+			schedule_action(random_between(0, 20000) * MSEC, i % 2 ? on_kill : on_leave, 0);
+		pass(30);
+	}
+	pass(100);
+	judge_limits_are_used();
+	at_rest();
+	pass(60);
 }
 
 /* A reload; share_round reads it, as ever. */
@@ -491,6 +523,7 @@ const Scenario scenarios[] = {
 	  crowd },
 	{ "turn_up", "the mode goes from observe to share under way", turn_up },
 	{ "ruled", "weights, floors and budgets, with bursts", ruled },
+	{ "limited", "roles with a CONNECTION LIMIT, with bursts", limited },
 	{ "chaos", "all of this in any order, on a server of any size", chaos },
 	{ "enforced", "mode enforce, bursts close together: no session that a limit allows is refused",
 	  enforced },

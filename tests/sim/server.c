@@ -40,6 +40,7 @@ int MaxConnections;
 int MaxBackends;
 int MyProcPid;
 PGPROC *MyProc;
+static PGPROC procs[MAX_PLACES];
 PgBackendStatus *MyBEEntry;
 shmem_request_hook_type shmem_request_hook;
 shmem_startup_hook_type shmem_startup_hook;
@@ -48,8 +49,8 @@ int pgpm_mode = MODE_SHARE;
 char *pgpm_rules;
 char *pgpm_rules_file = "";
 char *pgpm_always_admit = "";
-int pgpm_grace = 200;
-int pgpm_grace_waiters = 4;
+int pgpm_grace = 1000;
+int pgpm_grace_waiters = 8;
 int pgpm_headroom = -1;
 int pgpm_report_interval = 10000;
 int pgpm_lease = 30000;
@@ -298,16 +299,22 @@ static Backend backends[MAX_PLACES];
 static int last_pid = 1000;
 static int outsider_places[MAX_PLACES];
 
-int
-compat_client_backend(int slot)
+const PGPROC *
+compat_place(int place)
 {
-	return slot < MaxConnections ? backends[slot].pid : 0;
+	return &procs[place];
 }
 
-bool
-compat_is_client(const PGPROC *proc)
+int
+compat_place_of(const PGPROC *proc)
 {
-	return proc == MyProc;
+	return (int) (proc - procs);
+}
+
+int
+compat_place_pid(int place)
+{
+	return backends[place].pid;
 }
 
 int
@@ -327,6 +334,7 @@ take_place(void)
 		if (backends[i].pid != 0)
 			continue;
 		memset(&backends[i], 0, sizeof(backends[i]));
+		procs[i].roleId = 0; /* before it is authenticated */
 		backends[i].pid = ++last_pid;
 		backends[i].client = -1;
 		server.connections++;
@@ -355,6 +363,33 @@ server_outsiders(int change)
 	}
 	for (; change < 0 && server.outsiders > 0; change++)
 		free_place(outsider_places[--server.outsiders]);
+}
+
+/*---- roles ----*/
+
+int role_limits[ROLES] = { -1, -1, -1 };
+
+bool
+has_role_limits(void)
+{
+	return role_limits[0] >= 0 || role_limits[1] >= 0 || role_limits[2] >= 0;
+}
+
+Oid
+role_of(const char *pool)
+{
+	return 10 + (has_role_limits() ? (Oid) atoi(pool + strlen("pool")) % ROLES : 0);
+}
+
+/* PostgreSQL's own test, of the connection that has just been authenticated, too. */
+static bool
+exceeds_role_limit(Oid role)
+{
+	int n = 0;
+
+	for (int i = 0; i < MaxConnections; i++)
+		n += backends[i].pid != 0 && procs[i].roleId == role;
+	return role_limits[role - 10] >= 0 && n > role_limits[role - 10];
 }
 
 /*---- the worker ----*/
@@ -397,12 +432,13 @@ on_round(const Event *event)
 	judge_round_begins();
 	share_round(pgpm_now());
 	took = cpu_us() - began;
+	worker_audit(pgpm_now());
 	server.rounds++;
 	server.rounds_us += took;
 	server.round_us = Max(server.round_us, took);
 	last_round = sim_now;
 	woken = false;
-	expect_round(sim_now + (MIN_GAP + pgpm_round_interval) * MSEC);
+	expect_round(sim_now + pgpm_round_interval * MSEC);
 	judge_step(STEP_OTHER, -1);
 	judge_round_ends();
 }
@@ -509,11 +545,12 @@ identify(Identity *who, const Client *client, bool knock)
 	sim_strlcpy(who->id, client->id, NAME_LEN);
 	who->has_id = who->follows = who->reports = true;
 	who->knock = knock;
-	who->role = 10;
+	who->role = role_of(client->pool);
 	who->database = 5;
 	sim_strlcpy(who->role_name, "app", NAMEDATALEN);
 	sim_strlcpy(who->database_name, "app", NAMEDATALEN);
-	who->role_limit = who->database_limit = -1;
+	who->role_limit = role_limits[who->role - 10];
+	who->database_limit = -1;
 	who->admission = ADMIT_WITHIN_LIMITS;
 }
 
@@ -584,7 +621,17 @@ on_authenticated(const Event *event)
 
 	grace_waiting -= event->stamp != 0;
 	identify(&who, client, backend->knock);
+	procs[event->place].roleId = who.role;
+	if (exceeds_role_limit(who.role))
+	{
+		server.refused++;
+		free_place(event->place);
+		answer.action = on_refused;
+		schedule(network_delay(), &answer);
+		return;
+	}
 	MyProcPid = backend->pid;
+	MyProc = &procs[event->place];
 	backend->instance = registry_attach(&who, event->place, &refusal);
 	backend->attached = backend->instance >= 0;
 	if (!backend->attached && refusal.reason != REFUSED_NOT)
@@ -598,7 +645,6 @@ on_authenticated(const Event *event)
 		client->generation = registry->instances[backend->instance].generation;
 		answer.text = read_allotment(backend);
 	}
-	registry_wake_worker();
 	server.opened++;
 	server.knocks += backend->knock;
 	judge_step(is_unforeseen(client, event->serial) ? STEP_JOIN : STEP_ATTACH, event->client);
@@ -689,7 +735,6 @@ on_terminate(const Event *event)
 	{
 		MyProcPid = backend->pid;
 		registry_detach(event->place);
-		registry_wake_worker();
 		judge_step(STEP_OTHER, event->client);
 	}
 	free_place(event->place);

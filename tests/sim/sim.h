@@ -3,9 +3,9 @@
  * sim.h
  *	  A fleet of pool instances and a server, simulated in one process.
  *
- * The server is the extension's own registry.c, grant.c, share.c and what they
- * call, compiled against shim/.  The clients are client.c, written
- * from extension/PROTOCOL.md.  Between them stand delays that are drawn.
+ * The server is the extension's own registry.c, grant.c, share.c and what they call,
+ * compiled against shim/.  The clients are client.c, written from extension/PROTOCOL.md.
+ * Between them stand delays that are drawn.
  *
  *	events.c	the clock, the queue of events, random numbers
  *	server.c	what PostgreSQL is to the extension: places, locks, memory; and
@@ -33,6 +33,7 @@
 #define MAX_CLIENTS 4096 /* of a run, those that have ended included */
 #define MAX_SESSIONS 64	 /* of a client */
 #define MAX_PLACES 4096	 /* max_connections */
+#define ROLES 3
 #define SECOND INT64_C(1000000)
 #define MSEC INT64_C(1000)
 
@@ -99,6 +100,14 @@ typedef struct Server
 
 extern Server server;
 
+/*
+ * Of each role its CONNECTION LIMIT, or -1: none; and whether there is any.  A pool's role
+ * goes by its number.
+ */
+extern int role_limits[ROLES];
+extern bool has_role_limits(void);
+extern Oid role_of(const char *pool);
+
 extern void server_init(int max_connections, int max_instances, const char *rules);
 extern void server_stop_worker(bool stop);
 extern void server_restart_worker(void);
@@ -113,6 +122,8 @@ extern void on_terminate(const Event *event);
 /*---- worker.c ----*/
 
 extern void worker_forget(void);
+extern void worker_audit(int64 now);
+extern int worker_quiet_rounds; /* audited */
 
 /*---- client.c ----*/
 
@@ -231,8 +242,8 @@ typedef struct Result
 	int64 published;  /* limits, since the beginning */
 	int64 moves_late; /* of these, after the fleet should have been at rest */
 	int64 late_from;  /* since when that is */
-	double
-		fair_last; /* s from the last disturbance until 99 in 100 had their fair share; -1: never */
+	/* s from the last disturbance until 99 in 100 had their fair share; -1: never */
+	double fair_last;
 	double fair_worst; /* the same of all disturbances */
 	int disturbances;
 	int overshoot; /* most by which sessions exceeded capacity */
@@ -248,6 +259,7 @@ typedef struct Result
 	int64 jumps;		   /* a newcomer was let in before one in the queue, until the next round */
 	double round_us;	   /* CPU time, mean */
 	double round_us_worst;
+	int quiet_rounds;  /* audited */
 	char failure[400]; /* empty: all held */
 } Result;
 
@@ -266,6 +278,9 @@ extern void disturbed(void);
 /* From now on nothing more is to move. */
 extern void at_rest(void);
 extern void judge_finish(void);
+
+/* What CONNECTION LIMITs leave is given, but for what is not worth a move. */
+extern void judge_limits_are_used(void);
 extern void judge_series(FILE *to); /* where the figures over time go */
 
 /* How long a place may be somebody's without his having it. */

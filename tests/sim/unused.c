@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "view.h"
+
 #define UNUSED(type, name, arguments)                  \
 	type name arguments                                \
 	{                                                  \
@@ -20,9 +22,7 @@ UNUSED(void *, sim_value, (const ListCell *cell))
 UNUSED(void, list_free, (List * list))
 UNUSED(bool, SplitIdentifierString, (char *text, char separator, List **names))
 UNUSED(char *, psprintf, (const char *format, ...))
-UNUSED(void, initStringInfo, (StringInfoData * text))
-UNUSED(void, appendStringInfoChar, (StringInfoData * text, char c))
-UNUSED(void, appendStringInfo, (StringInfoData * text, const char *format, ...))
+UNUSED(char *, view_printable, (const char *name))
 UNUSED(int, FreeFile, (FILE * file))
 UNUSED(int, durable_rename, (const char *from, const char *to, int level))
 UNUSED(pg_crc32c, sim_crc, (pg_crc32c crc, const void *data, size_t size))
@@ -36,6 +36,5 @@ UNUSED(void, ConditionVariablePrepareToSleep, (ConditionVariable * variable))
 UNUSED(bool, ConditionVariableTimedSleep, (ConditionVariable * variable, long ms, uint32 event))
 UNUSED(bool, ConditionVariableCancelSleep, (void) )
 UNUSED(void, ConditionVariableBroadcast, (ConditionVariable * variable))
-UNUSED(bool, compat_slots_remain, (void) )
+UNUSED(bool, compat_slots_remain, (int n))
 UNUSED(uint32, compat_wait_event, (const char *name))
-UNUSED(const PGPROC *, compat_proc, (int slot))

@@ -136,6 +136,7 @@ for my $name (sort keys %names)
 	$peer->say('SELECT count(*) FROM pgpool_monitor.pools, pgpool_monitor.limits, pgpool_monitor.sessions');
 	is($peer->error, '', 'and breaks no view');
 	$peer->end;
+	wait_for_query($node, q(SELECT count(*) FROM pgpool_monitor.instances WHERE instance = 'h'), 0, 'and goes with its client');
 }
 for my $bad ([ 'pool', 'x' x 64 ], [ 'instance', 'x' x 64 ], [ 'instance', 'a b' ], [ 'instance', "a'b" ], [ 'instance', "\xc3\xa4" ])
 {

@@ -219,6 +219,8 @@ is($node->safe_psql('postgres', q(SELECT blocked, idle_in_xact FROM pgpool_monit
 	'1|1',
 	'pools sums them');
 
+nulls_are_documented($node, 'of clients that say nothing');
+
 # Masks, as pg_stat_activity's.
 my $seen = q(SELECT count(*), count(query) FILTER (WHERE query LIKE '%FROM t%'), count(call_site), count(blocked_by)
 	FROM pgpool_monitor.sessions WHERE pool = 'orders');

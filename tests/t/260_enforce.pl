@@ -188,6 +188,30 @@ is(outcome($next)->{accepted}, 1, 'and gets in');
 $next->{handle}->finish;
 all_gone('narrow');
 
+# Nobody takes all places to wait: an instance has half of what is left, and no more than it holds; who holds nothing has a quarter.
+reload_with('pgpool_monitor.grace_waiters' => 8);
+sub named { return conninfo('app', 'orders') . " application_name=$_[0]"; }
+my @holders = map { storm('attempts', $_->[0], named($_->[1])) } [ 19, 'many' ], [ 1, 'one' ];
+is(join(' ', map { outcome($_)->{accepted} } @holders), '19 1', 'a full budget, of two instances');
+$waits = ask('SELECT grace_waits FROM pgpool_monitor.info');
+my @waiters;
+for my $case ([ 'many', 4 ], [ 'one', 1 ], [ 'none', 2 ])
+{
+	my ($name, $may) = @$case;
+	my $refusals = ask('SELECT enforced_refusals FROM pgpool_monitor.info');
+
+	push @waiters, storm('attempts', 10, named($name));
+	$waits += $may;
+	wait_to_see('SELECT enforced_refusals FROM pgpool_monitor.info', $refusals + 10 - $may, "ten more of $name: most are refused at once");
+	is(ask('SELECT grace_waits FROM pgpool_monitor.info'), $waits, "and $may wait");
+}
+$holders[1]{handle}->finish;
+is(outcome($waiters[1])->{accepted}, 1, 'the place that is left is its own instance\'s, whoever else waits');
+$holders[0]{handle}->finish;
+is(join(' ', map { outcome($_)->{accepted} } @waiters), '4 1 2', 'all who wait get in when there is room');
+$_->{handle}->finish for @waiters;
+all_gone('orders');
+
 # Close and open again at the limit: each is told apart from one too many, with a grace that no machine is too slow for.
 my $began = time();
 is(outcome(storm('reopen', 1000, conninfo('app', 'narrow')))->{accepted}, 1000, 'close and reopen at the limit, a plain client: 1000 of 1000');

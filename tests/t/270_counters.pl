@@ -63,9 +63,12 @@ sub forgotten
 
 # --- dead instances
 
-my $a = instance('orders', 'a', acquires => 100, timeouts => 3, wait => '0:100,21:3', errors => '1:3', closed_by => '0:1');
-my $b = instance('orders', 'b', acquires => 10);
+my $a = instance('orders', 'a', acquires => 100, timeouts => 3, wait => '0:100', errors => '1:3', closed_by => '0:1');
+my $b = instance('orders', 'b', acquires => 10, wait => '21:3');
 is(counted('orders'), '110|3', 'the sum of two');
+my $percentiles = 'wait_p50_time, wait_p99_time > 1000';
+is(ask("SELECT $percentiles FROM pgpool_monitor.counters"), '0.001|t', 'percentiles are those of both together');
+is(ask(q(SELECT wait_p99_time > 1000 FROM pgpool_monitor.pools WHERE pool = 'orders')), 't', 'of late, too');
 $a->report(acquires => 150, timeouts => 4);
 is(counted('orders'), '160|4', 'what has happened since is added');
 $a->kill;
@@ -80,6 +83,8 @@ is(ask(q(SELECT instances, errors, closed_by, wait_histogram[22], wait_p99_time 
 is(ask(q(SELECT count(*) FROM pgpool_monitor.pools WHERE pool = 'orders')), 0, 'pools has those with instances');
 is(ask(q(SELECT count(*) FROM pgpool_monitor.limits WHERE pool = 'orders')), 0, 'so has limits');
 is(ask('SELECT pools FROM pgpool_monitor.info'), 0, 'and info');
+
+nulls_are_documented($node, 'of a pool that has gone');
 
 # --- back again
 

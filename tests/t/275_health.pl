@@ -167,6 +167,8 @@ is($node->safe_psql('postgres', q(SELECT string_agg(health, ' ') FROM (SELECT he
 is($node->safe_psql('postgres', q(SELECT bool_and(since < now() AND since > now() - interval '10 min') FROM pgpool_monitor.pools
 	WHERE pool <> '(outside)')), 't', 'each since some time');
 
+nulls_are_documented($node, 'in all states');
+
 # --- what looks like a leak from one side
 
 for my $pool (qw(batch listener))

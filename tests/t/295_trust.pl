@@ -1,5 +1,5 @@
 # How little a client is trusted: whatever reports say they harm nobody but who says it; who may see and do what; nothing depends on
-# anybody's search_path; reports do not fill pg_stat_statements. 220_reports.pl is about which reports count, 200_sessions.pl about
+# anybody's search_path; what reports leave in pg_stat_statements and in an audit log. 220_reports.pl is about which reports count, 200_sessions.pl about
 # hostile names.
 
 use strict;
@@ -457,13 +457,64 @@ SKIP:
 	$_->signal('TERM'), $_->finish for @loads;
 }
 
+# --- pgaudit
+
+# What the audit log has about CODE, a line each, without what is of the session.
+sub audited
+{
+	my ($code) = @_;
+	my $from = -s $node->logfile;
+
+	$code->();
+	return join "\n", map { s/^.*AUDIT: (\w+),\d+,\d+,/$1,/r } grep { /AUDIT:/ } split /\n/, substr(slurp_file($node->logfile), $from);
+}
+
 SKIP:
 {
-	skip 'no pgaudit here', 1 if !$have{pgaudit};
-	$log = -s $node->logfile;
-	$peer->say(q(SET pgaudit.log = 'none'));
-	say_report('applied', 'in_use=1');
-	unlike(substr(slurp_file($node->logfile), $log), qr/AUDIT/, 'pgaudit has nothing to say where it is not asked');
+	skip 'no pgaudit here (in Debian: postgresql-VERSION-pgaudit)', 1 if !$have{pgaudit};
+	is(audited(sub { say_report('applied', 'in_use=1'); }), '', 'pgaudit has nothing to say where it is not asked');
+
+	$node->safe_psql('postgres', q(ALTER ROLE app SET pgaudit.log = 'all'));
+	my $audited = Peer->new($node, pool => 'audited', instance => 'au;follow=1;report=1', user => 'app');
+	my $report = sub {
+		$audited->say('BEGIN ISOLATION LEVEL READ COMMITTED');
+		$audited->report_by_parameter(in_use => 4, waiting => 1);
+		$audited->say('COMMIT');
+		return;
+	};
+	my $line = q(SESSION,READ,SELECT,,,"SELECT pg_catalog.set_config('pgpool_monitor.report', $1, false)",<not logged>);
+	like($audited->text, qr/^id=au;/, 'pgaudit.log = all: an allotment is told');
+	is(audited($report), "SESSION,MISC,BEGIN,,,BEGIN ISOLATION LEVEL READ COMMITTED,<not logged>\n$line\nSESSION,MISC,COMMIT,,,COMMIT,<not logged>",
+		'a report, as libpqpool sends it, is three lines, without its text');
+	is(of_instance('au', 'in_use, waiting'), '4|1', 'it is heard');
+	$node->safe_psql('postgres', q(SELECT pgpool_monitor.pause('audited')));
+	$audited->say('SELECT 1');
+	is($audited->allotment->{state}, 'paused', 'and what is told changes');
+	$node->safe_psql('postgres', q(SELECT pgpool_monitor.resume('audited')));
+	$audited->end;
+
+	my $said = audited(
+		sub {
+			my ($load) = start_program($node, 'load', 2, 'application_name=audited pool_max_size=2 user=app pool_name=loud');
+			wait_until(sub { return (ask(q(SELECT sum(acquires) FROM pgpool_monitor.instances WHERE pool = 'loud')) || 0) > 10; },
+				'libpqpool works');
+			$load->signal('TERM');
+			$load->finish;
+		});
+	my %lines = map { $_ => 1 } $said =~ /^.*pgpool_monitor\.report.*$/mg;
+	is(join("\n", keys %lines), $line, 'and its reports are always the same line');
+
+	# What README.md says of it: reads are audited by object.
+	$node->safe_psql('postgres', q(CREATE ROLE auditor; CREATE TABLE secret(); GRANT SELECT ON secret TO app, auditor;
+		ALTER ROLE app SET pgaudit.log = 'all, -read, -misc'; ALTER ROLE app SET pgaudit.role = 'auditor'));
+	$audited = Peer->new($node, pool => 'audited', instance => 'au2;follow=1;report=1', user => 'app');
+	is(audited($report), '', 'pgaudit.log without read and misc: reports leave nothing');
+	is(audited(sub { $audited->say('SELECT count(*) FROM secret'); }),
+		'OBJECT,READ,SELECT,TABLE,public.secret,SELECT count(*) FROM secret,<not logged>',
+		'while a read of what pgaudit.role may read does');
+	is(of_instance('au2', 'in_use'), '4', 'and they are heard');
+	$audited->end;
+	$node->safe_psql('postgres', q(ALTER ROLE app RESET pgaudit.log; ALTER ROLE app RESET pgaudit.role));
 }
 
 $_->end for $app, $etl, $peer;

@@ -150,7 +150,7 @@ sub goes_on
 goes_on('a pool of the library works on the standby');
 my $sessions = q(SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pgpool_monitor.sessions WHERE pool IN ('orders', 'web'));
 my $pids = $standby->safe_psql('postgres', $sessions);
-my $joined = q(SELECT string_agg(joined::text, ' ' ORDER BY instance) FROM pgpool_monitor.instances WHERE pool IN ('orders', 'web'));
+my $joined = q(SELECT string_agg(joined::text, ' ' ORDER BY instance) FROM pgpool_monitor.instances WHERE pool IN ('orders', 'web') AND sessions > 0);
 my $since = $standby->safe_psql('postgres', $joined);
 my $epoch = $orders->allotment->{epoch};
 $standby->promote;

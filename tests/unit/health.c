@@ -406,7 +406,10 @@ test_flapping(void)
 	verdict_is(&state, HEALTH_STARVED, "  starved");
 }
 
-/* Among several that are worse the mildest was true all the time; of several that are better the worst. */
+/*
+ * Among several that are worse the mildest was true all the time; of several that are
+ * better the worst.
+ */
 static void
 test_between(void)
 {
@@ -438,7 +441,10 @@ test_no_delay(void)
 	ok(health_step(&state, HEALTH_OK, 7, 0, 0), "no time to leave: at once");
 }
 
-/* Whatever comes, the verdict is one that the figures said within the time it takes to change it. */
+/*
+ * Whatever comes, the verdict is one that the figures said within the time it takes to
+ * change it.
+ */
 static void
 test_random_figures(void)
 {

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * history_ring.c
- *	  The ring against a list that forgets nothing: what it still has is what was appended last, whole rounds
- *	  of it, each figure within its precision, each under its own name.
+ *	  The ring against a list that forgets nothing: what it still has is what was appended
+ *	  last, whole rounds of it, each figure within its precision, each under its own name.
  *
  * sources: extension/history_ring.c
  * flags: -O2
@@ -158,7 +158,10 @@ test_wrap_around(size_t size, int max_pools, int npools, int rounds, bool moving
 	free(other);
 }
 
-/* Whatever is left over when rounds of eight records fill the array: nothing, one record, ..., seven. */
+/*
+ * Whatever is left over when rounds of eight records fill the array: nothing, one record,
+ * ..., seven.
+ */
 static void
 test_every_remainder(void)
 {

@@ -240,9 +240,11 @@ same_numbers(const LinkReport *sent, const Report *got)
 		   got->idle == as_sent(sent->idle) && got->in_use == as_sent(sent->in_use) &&
 		   got->resetting == as_sent(sent->resetting) && got->closing == as_sent(sent->closing) &&
 		   got->waiting == as_sent(sent->waiting) && got->leaks == as_sent(sent->leaks) &&
-		   got->acquires == as_sent(sent->acquires) && got->timeouts == as_sent(sent->timeouts) &&
-		   got->opened == as_sent(sent->opened) && got->closed == as_sent(sent->closed) &&
-		   got->open_failures == as_sent(sent->open_failures);
+		   got->counted.acquires == as_sent(sent->acquires) &&
+		   got->counted.timeouts == as_sent(sent->timeouts) &&
+		   got->counted.opened == as_sent(sent->opened) &&
+		   got->counted.closed == as_sent(sent->closed) &&
+		   got->counted.open_failures == as_sent(sent->open_failures);
 }
 
 /* Whole, or left out as a whole. */
@@ -263,8 +265,8 @@ same_more(const LinkReport *sent, const Report *got, const char *text)
 {
 	const int64_t first[] = { sent->found_dead, sent->discarded, sent->resets, sent->abandoned,
 							  sent->finished };
-	const int64_t second[] = { got->found_dead, got->discarded, got->resets, got->abandoned,
-							   got->finished };
+	const int64_t second[] = { got->counted.found_dead, got->counted.discarded, got->counted.resets,
+							   got->counted.abandoned, got->counted.finished };
 	bool were_sent = strstr(text, ";found_dead=") || strstr(text, ";discarded=") ||
 					 strstr(text, ";resets=") || strstr(text, ";abandoned=") ||
 					 strstr(text, ";finished=");
@@ -290,10 +292,11 @@ static bool
 same_report(const LinkReport *sent, const Report *got, const char *text)
 {
 	if (!same_numbers(sent, got) ||
-		!same_counts(sent->wait, got->wait, PQP_BUCKETS, strstr(text, ";wait=") != NULL) ||
-		!same_counts(sent->hold, got->hold, PQP_BUCKETS, strstr(text, ";hold=") != NULL) ||
-		!same_counts(sent->errors, got->errors, PQP_REPORT_ERRORS, strstr(text, ";errors=")) ||
-		!same_counts(sent->closed_by, got->closed_by, PQP_REPORT_REASONS,
+		!same_counts(sent->wait, got->counted.wait, PQP_BUCKETS, strstr(text, ";wait=") != NULL) ||
+		!same_counts(sent->hold, got->counted.hold, PQP_BUCKETS, strstr(text, ";hold=") != NULL) ||
+		!same_counts(sent->errors, got->counted.errors, PQP_REPORT_ERRORS,
+					 strstr(text, ";errors=")) ||
+		!same_counts(sent->closed_by, got->counted.closed_by, PQP_REPORT_REASONS,
 					 strstr(text, ";closed_by=")) ||
 		!same_more(sent, got, text) || got->nloans > sent->nloans)
 		return false;

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * queue_sim.h
- *	  A simulated queue: callers arrive at random, hold one of c connections, first come first served.
+ *	  A simulated queue: callers arrive at random, hold one of c connections, first come
+ *	  first served.
  *
  * Event by event, with the times at which connections become free in a heap: the
  * next caller gets the one that is free first, and waits until then.  That is

@@ -7,11 +7,12 @@
  * sources: extension/queueing.c
  * flags: -O2
  *
- * How good the predictions of the mean wait are, for utilizations from 0.5 to 0.95 and 1 to 50 connections:
- * within 5 % for exponential holds (most of that is the simulation's), within 10 % or 1 % of a hold time for
- * constant ones, within 20 % or 5 % of a hold time for those of variation 4, whichever is more.  Short waits
- * are those predicted worst: too long where holds vary, too short where they are alike.  These are the bounds
- * asserted; each line says the error found.
+ * How good the predictions of the mean wait are, for utilizations from 0.5 to 0.95 and 1 to
+ * 50 connections: within 5 % for exponential holds (most of that is the simulation's),
+ * within 10 % or 1 % of a hold time for constant ones, within 20 % or 5 % of a hold time
+ * for those of variation 4, whichever is more.  Short waits are those predicted worst: too
+ * long where holds vary, too short where they are alike.  These are the bounds asserted;
+ * each line says the error found.
  *
  *-------------------------------------------------------------------------
  */
@@ -53,8 +54,8 @@ test_erlang_b_table(void)
 }
 
 /*
- * The example worked by hand in M. Tanner, "The Erlang-C Formula" (Mitan): 360 calls in half an hour of 4 minutes
- * each, 55 agents: 0.239 wait, 8.2 s on average.
+ * The example worked by hand in M. Tanner, "The Erlang-C Formula" (Mitan): 360 calls in
+ * half an hour of 4 minutes each, 55 agents: 0.239 wait, 8.2 s on average.
  */
 static void
 test_erlang_c_published(void)
@@ -217,7 +218,10 @@ test_simulated(Holds holds, const char *name, double variation, double relative,
 	}
 }
 
-/* With the size recommended, simulated callers wait no longer than wanted; an eighth more is forgiven. */
+/*
+ * With the size recommended, simulated callers wait no longer than wanted; an eighth more
+ * is forgiven.
+ */
 static void
 test_recommended(Holds holds, const char *name, double variation)
 {

@@ -92,24 +92,27 @@ test_every_key(void)
 	is_int(report.resetting, 2, "resetting");
 	is_int(report.closing, 3, "closing");
 	is_int(report.waiting, 62, "waiting");
-	is_int(report.acquires, 100, "acquires");
-	is_int(report.timeouts, 318, "timeouts");
-	is_int(report.opened, 55, "opened");
-	is_int(report.closed, 44, "closed");
-	is_int(report.open_failures, 6, "open_failures");
+	is_int(report.counted.acquires, 100, "acquires");
+	is_int(report.counted.timeouts, 318, "timeouts");
+	is_int(report.counted.opened, 55, "opened");
+	is_int(report.counted.closed, 44, "closed");
+	is_int(report.counted.open_failures, 6, "open_failures");
 	is_int(report.leaks, 5, "leaks");
-	is_int(report.found_dead, 21, "found_dead");
-	is_int(report.discarded, 22, "discarded");
-	is_int(report.resets, 23, "resets");
-	is_int(report.abandoned, 24, "abandoned");
-	is_int(report.finished, 25, "finished");
-	is_int(report.errors[0] * 100 + report.errors[11] * 10 + report.errors[47], 123, "errors");
-	is_int(report.closed_by[0] * 10 + report.closed_by[15], 45, "closed_by");
+	is_int(report.counted.found_dead, 21, "found_dead");
+	is_int(report.counted.discarded, 22, "discarded");
+	is_int(report.counted.resets, 23, "resets");
+	is_int(report.counted.abandoned, 24, "abandoned");
+	is_int(report.counted.finished, 25, "finished");
+	is_int(report.counted.errors[0] * 100 + report.counted.errors[11] * 10 +
+			   report.counted.errors[47],
+		   123, "errors");
+	is_int(report.counted.closed_by[0] * 10 + report.counted.closed_by[15], 45, "closed_by");
 	ok(report.bye, "bye");
-	is_int(report.wait[0] + report.wait[10] + report.wait[31], 6, "wait: the buckets given");
-	is_int(report.wait[10], 2, "wait: one of them");
-	is_int(report.wait[9], 0, "wait: others are 0");
-	is_int(report.hold[5], 9, "hold");
+	is_int(report.counted.wait[0] + report.counted.wait[10] + report.counted.wait[31], 6,
+		   "wait: the buckets given");
+	is_int(report.counted.wait[10], 2, "wait: one of them");
+	is_int(report.counted.wait[9], 0, "wait: others are 0");
+	is_int(report.counted.hold[5], 9, "hold");
 	is_int(report.nloans, 2, "loans");
 	is_int(report.loans[0].pid, 4711, "loan: pid");
 	is_int(report.loans[0].age_ms, 60000, "loan: age");
@@ -228,7 +231,8 @@ test_ranges(void)
 		refuses(text, BAD_NUMBER);
 	}
 	accepts("v=1;seq=9223372036854775807;acquires=9223372036854775807");
-	ok(report.seq == INT64_MAX && report.acquires == INT64_MAX, "the largest number is kept");
+	ok(report.seq == INT64_MAX && report.counted.acquires == INT64_MAX,
+	   "the largest number is kept");
 }
 
 static void
@@ -275,9 +279,10 @@ test_histograms(void)
 		len +=
 			snprintf(text + len, sizeof(text) - (size_t) len, "%d:%d%s", k, 1000 + k, k ? "," : "");
 	accepts(text);
-	ok(report.wait[0] == 1000 && report.wait[31] == 1031, "all buckets, in any order");
+	ok(report.counted.wait[0] == 1000 && report.counted.wait[31] == 1031,
+	   "all buckets, in any order");
 	accepts("v=1;seq=1;hold=31:9223372036854775807");
-	ok(report.hold[31] == INT64_MAX, "the largest number is kept");
+	ok(report.counted.hold[31] == INT64_MAX, "the largest number is kept");
 
 	refuses("v=1;seq=1;wait=32:1", BAD_BUCKET);
 	refuses("v=1;seq=1;wait=-1:1", BAD_BUCKET);
@@ -299,11 +304,11 @@ test_tallies(void)
 {
 	accepts("v=1;seq=1;errors=;closed_by=");
 	accepts("v=1;seq=1;errors=47:9223372036854775807,1:0;closed_by=15:1");
-	ok(report.errors[47] == INT64_MAX, "the largest number is kept");
+	ok(report.counted.errors[47] == INT64_MAX, "the largest number is kept");
 	accepts("v=1;seq=1;errors=48:1,2147483647:5,48:7,11:2;closed_by=16:1,3:4");
-	is_int(report.errors[11], 2, "codes of a later client are passed over");
-	is_int(report.closed_by[3], 4, "reasons, too");
-	report.seq = report.errors[11] = report.closed_by[3] = report.given = 0;
+	is_int(report.counted.errors[11], 2, "codes of a later client are passed over");
+	is_int(report.counted.closed_by[3], 4, "reasons, too");
+	report.seq = report.counted.errors[11] = report.counted.closed_by[3] = report.given = 0;
 	ok(all_zero(&report, sizeof(report)), "and written nowhere");
 
 	refuses("v=1;seq=1;errors=1", BAD_TALLY);
@@ -358,14 +363,14 @@ test_keep_counters(void)
 	before = report;
 	accepts("v=1;seq=8;acquires=101;closed_by=0:5,15:5;wait=0:2,10:1,31:3");
 	report_keep_counters(&report, &before);
-	is_int(report.acquires, 101, "what is given counts");
-	is_int(report.timeouts, 318, "what is left out is what it was");
-	is_int(report.finished, 25, "a later key");
-	is_int(report.errors[11], 2, "errors");
-	is_int(report.hold[5], 9, "a histogram");
-	is_int(report.closed_by[0], 5, "a given list is taken");
-	is_int(report.wait[0], 2, "a given histogram, too");
-	is_int(report.wait[10], 2, "but no bucket falls");
+	is_int(report.counted.acquires, 101, "what is given counts");
+	is_int(report.counted.timeouts, 318, "what is left out is what it was");
+	is_int(report.counted.finished, 25, "a later key");
+	is_int(report.counted.errors[11], 2, "errors");
+	is_int(report.counted.hold[5], 9, "a histogram");
+	is_int(report.counted.closed_by[0], 5, "a given list is taken");
+	is_int(report.counted.wait[0], 2, "a given histogram, too");
+	is_int(report.counted.wait[10], 2, "but no bucket falls");
 	is_int(report.in_use + report.leaks + (int) report.ack, 0, "what is no counter is not kept");
 }
 
@@ -421,7 +426,7 @@ quantile(const char *histogram, double q)
 	char text[512];
 
 	snprintf(text, sizeof(text), "v=1;seq=1;wait=%s", histogram);
-	return parse(text) ? report_quantile_ms(report.wait, q) : NAN;
+	return parse(text) ? report_quantile_ms(report.counted.wait, q) : NAN;
 }
 
 static void
@@ -467,7 +472,7 @@ quantiles_are_ordered(void)
 
 	for (int i = 1; i <= 100; i++)
 	{
-		double now = report_quantile_ms(report.wait, i / 100.0);
+		double now = report_quantile_ms(report.counted.wait, i / 100.0);
 
 		if (now < last || !isfinite(now))
 			return false;
@@ -494,8 +499,8 @@ test_random_quantiles(void)
 	for (int round = 0; round < 5000; round++)
 	{
 		for (int k = 0; k < REPORT_BUCKETS; k++)
-			report.wait[k] = random_below(3) ? 0 : 1 + random_below(1000);
-		report.wait[random_below(REPORT_BUCKETS)] = 1;
+			report.counted.wait[k] = random_below(3) ? 0 : 1 + random_below(1000);
+		report.counted.wait[random_below(REPORT_BUCKETS)] = 1;
 		wrong += !quantiles_are_ordered();
 	}
 	is_int(wrong, 0, "a higher quantile is never smaller");
@@ -514,7 +519,7 @@ sound(void)
 		if (counts[i] < 0)
 			return false;
 	for (int k = 0; k < REPORT_BUCKETS; k++)
-		if (report.wait[k] < 0 || report.hold[k] < 0)
+		if (report.counted.wait[k] < 0 || report.counted.hold[k] < 0)
 			return false;
 	for (int i = 0; i < report.nloans; i++)
 		if (report.loans[i].pid < 0 || report.loans[i].age_ms < 0 ||
@@ -522,10 +527,10 @@ sound(void)
 			memchr(report.loans[i].site, 0, REPORT_SITE_LEN) == NULL)
 			return false;
 	for (int i = 0; i < REPORT_ERRORS; i++)
-		if (report.errors[i] < 0 || report.closed_by[i % REPORT_REASONS] < 0)
+		if (report.counted.errors[i] < 0 || report.counted.closed_by[i % REPORT_REASONS] < 0)
 			return false;
-	return report.nloans <= REPORT_LOANS && report.seq > 0 && report.acquires >= 0 &&
-		   report.finished >= 0;
+	return report.nloans <= REPORT_LOANS && report.seq > 0 && report.counted.acquires >= 0 &&
+		   report.counted.finished >= 0;
 }
 
 /* Change, remove, repeat or insert something, as a broken client or a hostile one might. */
@@ -641,13 +646,60 @@ moments_are(const char *name, double (*one)(void), double variation, double vari
 			buckets[k]++;
 			sum += us / 1000;
 		}
-		report_moments(buckets, &n, &got, &got_variation);
+		report_moments(buckets, buckets, &n, &got, &got_variation);
 		worst = fmax(worst, n == 50000 ? fabs(got / (sum / 50000) - 1) : INFINITY);
 		worst_variation = fmax(worst_variation, fabs(got_variation / variation - 1));
 	}
 	ok(worst <= 0.05, "mean of %s within 5 %% (%.1f %%)", name, worst * 100);
 	ok(worst_variation <= variation_bound, "and its variation within %.0f %% (%.1f %%)",
 	   variation_bound * 100, worst_variation * 100);
+}
+
+/*
+ * The mean of a mean, ten times at a time: without a shape it would be too high, for most
+ * buckets have no neighbours then.
+ */
+static void
+test_moments_of_parts(void)
+{
+	enum
+	{
+		PARTS = 5000,
+		PART = 10
+	};
+	static int64_t parts[PARTS][REPORT_BUCKETS];
+	int64_t all[REPORT_BUCKETS] = { 0 };
+	int64_t little[REPORT_BUCKETS] = { 0 };
+	double exact = 0, by_parts = 0, alone = 0, mean, ignored;
+	int64_t n;
+
+	memset(parts, 0, sizeof(parts));
+	for (int i = 0; i < PARTS * PART; i++)
+	{
+		double us = 50000 * exponential();
+		int k = 0;
+
+		while (k < REPORT_BUCKETS - 1 && us >= ldexp(1, k))
+			k++;
+		parts[i / PART][k]++;
+		all[k]++;
+		exact += us / 1000 / (PARTS * PART);
+	}
+	for (int i = 0; i < PARTS; i++)
+	{
+		report_moments(parts[i], all, &n, &mean, &ignored);
+		by_parts += mean * (double) n / (PARTS * PART);
+		report_moments(parts[i], parts[i], &n, &mean, &ignored);
+		alone += mean * (double) n / (PARTS * PART);
+	}
+	report_moments(all, all, &n, &mean, &ignored);
+	ok(fabs(by_parts / mean - 1) < 1e-9, "means of parts make the mean of the whole");
+	ok(fabs(by_parts / exact - 1) < 0.005, "which is that of the times within 0.5 %% (%+.2f %%)",
+	   (by_parts / exact - 1) * 100);
+	ok(alone / exact > 1.03, "if each part were all that is known: %+.1f %%",
+	   (alone / exact - 1) * 100);
+	report_moments(all, little, &n, &alone, &ignored);
+	ok(alone == mean, "a shape that knows of fewer than there are is none");
 }
 
 static void
@@ -657,24 +709,24 @@ test_moments(void)
 	int64_t n;
 	double mean, variation;
 
-	report_moments(buckets, &n, &mean, &variation);
+	report_moments(buckets, buckets, &n, &mean, &variation);
 	ok(n == 0 && mean < 0 && variation < 0, "no times have no mean");
 	buckets[11] = 7;
-	report_moments(buckets, &n, &mean, &variation);
+	report_moments(buckets, buckets, &n, &mean, &variation);
 	ok(n == 7 && fabs(mean - 1.536) < 1e-12, "one bucket: its middle");
 	ok(fabs(variation - 1.0 / 27) < 1e-12, "and even within it");
 	buckets[12] = 1;
-	report_moments(buckets, &n, &mean, &variation);
+	report_moments(buckets, buckets, &n, &mean, &variation);
 	ok(mean > 1.6 && mean < 1.8, "one that came late moves only itself (%.3f)", mean);
 	buckets[12] = 0;
 	buckets[11] = -7;
 	buckets[31] = INT64_MAX;
 	buckets[30] = INT64_MAX;
-	report_moments(buckets, &n, &mean, &variation);
+	report_moments(buckets, buckets, &n, &mean, &variation);
 	ok(n == INT64_MAX && isfinite(mean) && isfinite(variation), "the most there can be");
 	for (int k = 0; k < REPORT_BUCKETS; k++)
 		buckets[k] = k % 2 ? INT64_MAX : 1;
-	report_moments(buckets, &n, &mean, &variation);
+	report_moments(buckets, buckets, &n, &mean, &variation);
 	ok(isfinite(mean) && mean > 0 && isfinite(variation), "the steepest there can be");
 	moments_are("an exponential distribution", exponential, 1, 0.10);
 	moments_are("a lognormal one", lognormal, exp(1) - 1, 0.15);
@@ -699,6 +751,7 @@ main(void)
 	test_quantiles();
 	test_random_quantiles();
 	test_moments();
+	test_moments_of_parts();
 	test_mutations();
 	return done_testing();
 }

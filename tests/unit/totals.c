@@ -25,32 +25,12 @@ number(PoolTotals *totals, int i)
 }
 
 static void
-test_parts(void)
-{
-	PoolTotals from;
-	PoolTotals back;
-	Report report = { .seq = 7, .in_use = 3 };
-
-	for (int i = 0; i < NUMBERS; i++)
-		*number(&from, i) = 1000 + i;
-	totals_into_report(&from, &report);
-	totals_of_report(&back, &report);
-	ok(memcmp(&from, &back, sizeof(from)) == 0, "every number goes to a report and comes back");
-	is_int(report.seq * 10 + report.in_use, 73, "what is no counter stays");
-	is_int(report.finished, from.finished, "a counter is where it belongs");
-	is_int(report.errors[47], from.errors[47], "an error");
-	is_int(report.closed_by[15], from.closed_by[15], "a reason");
-	is_int(report.wait[31], from.wait[31], "a wait");
-	is_int(report.hold[0], from.hold[0], "a loan");
-}
-
-static void
 test_sums(void)
 {
 	PoolTotals totals = { 0 };
-	Report first = { .acquires = 10, .timeouts = 2, .errors[1] = 2, .wait[3] = 12 };
-	Report second = { .acquires = 15, .timeouts = 2, .errors[1] = 2, .wait[3] = 17 };
-	Report most = { .acquires = INT64_MAX, .hold[31] = INT64_MAX };
+	PoolTotals first = { .acquires = 10, .timeouts = 2, .errors[1] = 2, .wait[3] = 12 };
+	PoolTotals second = { .acquires = 15, .timeouts = 2, .errors[1] = 2, .wait[3] = 17 };
+	PoolTotals most = { .acquires = INT64_MAX, .hold[31] = INT64_MAX };
 
 	ok(totals_empty(&totals), "nothing yet");
 	totals_add(&totals, &first, NULL);
@@ -66,6 +46,24 @@ test_sums(void)
 	ok(totals.acquires == INT64_MAX && totals.hold[31] == INT64_MAX, "sums stay at the largest");
 	totals_add(&totals, &second, &first);
 	ok(totals.acquires == INT64_MAX && totals_valid(&totals), "for good");
+}
+
+static void
+test_differences(void)
+{
+	PoolTotals totals = { .acquires = 15, .wait[3] = INT64_MAX, .hold[0] = 7 };
+	PoolTotals other = { .acquires = 10, .wait[3] = -5, .hold[0] = 9 };
+
+	totals_subtract(&totals, &other);
+	is_int(totals.acquires, 5, "a difference");
+	ok(totals.wait[3] == INT64_MAX, "stays at the largest");
+	is_int(totals.hold[0], -2, "may be negative");
+	totals.acquires = -INT64_MAX;
+	totals_subtract(&totals, &other);
+	ok(totals.acquires == -INT64_MAX, "stays at the least");
+	other.acquires = -INT64_MAX;
+	totals_subtract(&totals, &other);
+	is_int(totals.acquires, 0, "from one end to the middle");
 }
 
 static void
@@ -196,12 +194,12 @@ test_model(void)
 		PoolTotals happened = { 0 };
 		PoolTotals now;
 		Report report;
-		bool anew = draw(50) == 0 && before[i].opened > 0;
+		bool anew = draw(50) == 0 && before[i].counted.opened > 0;
 
 		/* something happens; who begins anew has opened fewer than before, and says so */
 		if (anew)
 			memset(&state[i], 0, sizeof(state[i]));
-		totals_of_report(&now, &state[i]);
+		now = state[i].counted;
 		for (int k = 0; k < NUMBERS; k++)
 			if (draw(4) == 0)
 				*number(&happened, k) = draw(100);
@@ -212,17 +210,17 @@ test_model(void)
 			*number(&now, k) += *number(&happened, k);
 			*number(&all, k) += *number(&happened, k);
 		}
-		totals_into_report(&now, &state[i]);
+		state[i].counted = now;
 
 		/* in a report that leaves nothing out, which bit means what does not matter here */
 		report = state[i];
 		report.given = UINT32_MAX;
 		if (report_began_anew(&report, &before[i]))
-			totals_add(&totals, &report, NULL);
+			totals_add(&totals, &report.counted, NULL);
 		else
 		{
 			report_keep_counters(&report, &before[i]);
-			totals_add(&totals, &report, &before[i]);
+			totals_add(&totals, &report.counted, &before[i].counted);
 		}
 		before[i] = report;
 		wrong += memcmp(&totals, &all, sizeof(totals)) != 0;
@@ -237,8 +235,8 @@ test_model(void)
 int
 main(void)
 {
-	test_parts();
 	test_sums();
+	test_differences();
 	test_valid();
 	test_failures();
 	test_names();

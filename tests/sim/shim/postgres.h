@@ -108,11 +108,8 @@ extern void pfree(void *memory);
 
 /*---- text and lists ----*/
 
-typedef struct StringInfoData
-{
-	char *data;
-} StringInfoData;
-
+typedef struct FunctionCallInfoBaseData *FunctionCallInfo; /* of views, which are not simulated */
+typedef struct TupleDescData *TupleDesc;
 typedef struct List List;
 typedef struct ListCell ListCell;
 
@@ -125,9 +122,6 @@ extern void *sim_value(const ListCell *cell);
 extern void list_free(List *list);
 extern bool SplitIdentifierString(char *text, char separator, List **names);
 extern char *psprintf(const char *format, ...);
-extern void initStringInfo(StringInfoData *text);
-extern void appendStringInfoChar(StringInfoData *text, char c);
-extern void appendStringInfo(StringInfoData *text, const char *format, ...);
 
 /*---- files: there are none ----*/
 
@@ -276,7 +270,7 @@ typedef struct PgBackendStatus PgBackendStatus;
 extern int MaxConnections;
 extern int MaxBackends;
 extern int MyProcPid;
-extern struct PGPROC *MyProc; /* one for all: what is attached is a client */
+extern struct PGPROC *MyProc;
 extern PgBackendStatus *MyBEEntry;
 extern void SetLatch(Latch *latch);
 #define IsUnderPostmaster false
@@ -289,11 +283,11 @@ extern uint64 hash_bytes_extended(const unsigned char *bytes, int n, uint64 seed
 /*---- extension/compat.h, which is kept out ----*/
 
 #define PGPM_COMPAT_H
-extern int compat_client_backend(int slot);
-extern bool compat_is_client(const PGPROC *proc);
+extern int compat_place_of(const PGPROC *proc);
+extern int compat_place_pid(int place);
 extern int compat_reserved_connections(void);
-extern bool compat_slots_remain(void);
+extern bool compat_slots_remain(int n);
 extern uint32 compat_wait_event(const char *name);
-extern const PGPROC *compat_proc(int slot);
+extern const PGPROC *compat_place(int place);
 
 #endif /* SIM_POSTGRES_H */
