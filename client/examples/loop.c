@@ -4,8 +4,9 @@
  *	cc -pthread -o loop loop.c $(pkg-config --cflags --libs libpqpool)
  *	PGHOST=... PGUSER=... ./loop [QUESTIONS]
  *
- * Each question waits for a connection, in the pool, then for its answer, at the connection's socket. The loop waits for both by
- * one epoll: for the inbox's descriptor, and for the sockets of those that have asked.
+ * Each question waits for a connection, in the pool, then for its answer, at the
+ * connection's socket. The loop waits for both by one epoll: for the inbox's descriptor,
+ * and for the sockets of those that have asked.
  */
 #include <pqpool.h>
 #include <stdio.h>

@@ -96,7 +96,10 @@ shares(const PGresult *connections, const PGresult *capacity)
  * On a terminal.
  */
 
-/* Letters of a pool are small and have a color, by the order of the pools; those of others are capitals. */
+/*
+ * Letters of a pool are small and have a color, by the order of the pools; those of others
+ * are capitals.
+ */
 static void
 add_letters(char letter, int count, int color)
 {

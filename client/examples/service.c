@@ -5,9 +5,10 @@
  *
  *		service orders|web|batch [SECONDS]
  *
- * Each of its 32 threads goes on and on: a user comes, the thread borrows a connection, does the
- * user's work with it, and gives it back.  SECONDS: when web's users begin to come in crowds.
- * Where the server is, libpq's environment says (PGHOST, PGDATABASE, ...); the tables are demo.sh's.
+ * Each of its 32 threads goes on and on: a user comes, the thread borrows a connection,
+ * does the user's work with it, and gives it back.  SECONDS: when web's users begin to come
+ * in crowds.  Where the server is, libpq's environment says (PGHOST, PGDATABASE, ...); the
+ * tables are demo.sh's.
  *
  * SIGUSR1 makes it print its figures so far; SIGTERM and SIGINT make it finish what it is at,
  * print its figures, close its pool and end.  Figures are one line of key=value:

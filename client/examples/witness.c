@@ -13,9 +13,10 @@
  *
  *		SECONDS clients=N capacity=N pooled=N strangers=N refused=N POOL=N...
  *
- * SECONDS since 1970; clients: connections of all kinds; capacity: what pgpool_monitor shares out;
- * pooled: connections whose application_name is one of POOL, but for knocks, and how many are whose; strangers,
- * refused: attempts of STRANGER so far, and how many of them failed.
+ * SECONDS since 1970; clients: connections of all kinds; capacity: what pgpool_monitor
+ * shares out; pooled: connections whose application_name is one of POOL, but for knocks,
+ * and how many are whose; strangers, refused: attempts of STRANGER so far, and how many of
+ * them failed.
  *
  *-------------------------------------------------------------------------
  */

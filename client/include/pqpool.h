@@ -209,7 +209,8 @@ typedef enum pqpool_code
  *
  * After a failed acquire:
  *	TIMED_OUT, OVER_ALLOTMENT, QUEUED, PAUSED	the deadline passed; which of them says what
- *					the pool was waiting for (any, the server's limit, a place on the server, pqpool_resume)
+ *					the pool was waiting for (any, the server's limit, a place on the
+ *					server, pqpool_resume)
  *	EXHAUSTED		at once: pool_max_waiters callers wait already
  *	SERVER_DOWN		connecting has failed for a second, and nothing is open that could come back.
  *					Early, not only at the deadline; cause and sqlstate say why
@@ -461,7 +462,7 @@ typedef enum pqpool_close_reason
 	PQPOOL_CLOSE_LIFETIME, /* pool_max_lifetime */
 	PQPOOL_CLOSE_LIMIT,	   /* above pool_max_size, or what the server allots */
 	PQPOOL_CLOSE_DRAIN,	   /* pqpool_drain() */
-	PQPOOL_CLOSE_DEAD,	   /* found dead, or the server ended it */
+	PQPOOL_CLOSE_DEAD,	   /* dead, ended by the server, or off target_session_attrs */
 	PQPOOL_CLOSE_UNFIT,	   /* given back in a state that is not worth mending, or mending failed */
 	PQPOOL_CLOSE_DISCARD, /* pqpool_discard(), or given back while a pqpool_cancel() was under way */
 	PQPOOL_CLOSE_FINISHED,	  /* by its holder, with PQfinish, by mistake */
@@ -835,8 +836,7 @@ typedef struct pqpool_event
 	const char *pool;	  /* pqpool_name() */
 	const char *site;	  /* where it was acquired; NULL: not known */
 	const char *sqlstate; /* the server's; "": none */
-	const char
-		*message; /* libpq's text at full length, or our own; "" if there is nothing to say */
+	const char *message;  /* libpq's text at full length, or our own; "": nothing to say */
 } pqpool_event;
 
 typedef struct pqpool_hooks
@@ -856,9 +856,9 @@ typedef struct pqpool_hooks
  * (pqpool_close() with timeout -1 waits for that).
  *
  *	configure		after connecting, before the connection is first lent: session settings, prepared
- *					statements, a notice processor (which then is the pool's default; its argument is
- *					always arg).  Called by a helper thread, as a rule.  With pool_reset=discard,
- *					DISCARD ALL undoes what it has set or prepared.
+ *					statements, a notice processor (which then is the pool's default; its
+ *					argument is always arg).  Called by a helper thread, as a rule.  With
+ *					pool_reset=discard, DISCARD ALL undoes what it has set or prepared.
  *	before_acquire	each time before it is lent, by the thread that borrows it; for pqpool_acquire_start(), by
  *					a helper thread.  The caller's deadline does not stop it.
  *	after_release	each time after it was given back and rolled back, by the thread that gave it back;

@@ -179,7 +179,7 @@ refusal_code(Pool *pool, const Caller *caller, bool first, int64_t now)
 		return pool->failure.code;
 	if (now >= caller->deadline)
 	{
-		pool->spare_wanted = true;
+		pool->spare_wanted = pqp_has_threads;
 		return timeout_code(pool);
 	}
 	if (!first && pool->queue.length >= max_waiters(pool))
@@ -212,6 +212,19 @@ slice(const Pool *pool, const Caller *caller, int64_t look_at, int64_t now)
 	if (!pqp_keeper_ensure() && now + SLICE_US < until)
 		until = now + SLICE_US;
 	return until;
+}
+
+/*
+ * Where there is no keeper all may be in the queue, and nobody come by who sees what is on
+ * its way back, or tells the server that they wait.
+ */
+static void
+help_others(Pool *pool)
+{
+	if (pqp_has_threads)
+		return;
+	pqp_reset_help(pool, 0);
+	pqp_keeper_visit();
 }
 
 /*
@@ -257,6 +270,7 @@ sleep_in_queue(Pool *pool, Caller *caller, Refusal *refusal, int *before)
 			(void) pqp_waitq_park(&caller->waiter, INT64_MAX);
 			return PQPOOL_OK;
 		}
+		help_others(pool);
 	}
 }
 
@@ -335,16 +349,52 @@ pqp_turn_expired(Pool *pool, Caller *caller, Refusal *refusal, int64_t now)
 	pool->refs--; /* the queue's; he has one of his own */
 }
 
+/* Where there is no keeper: see to it that what is on its way back arrives. */
+static void
+help(Pool *pool, const Caller *caller)
+{
+	if (pqp_has_threads)
+		return;
+	pqp_reset_help(pool, caller->deadline);
+	pqp_keeper_visit();
+}
+
+/*
+ * Where there is no keeper nobody else looks at a reset that was begun just before the
+ * caller was in the queue, nor at a report; who gives back later sees him there.
+ * True: he has left the queue, to do it.
+ */
+static bool
+step_out_to_help(Pool *pool, Caller *caller)
+{
+	bool out;
+
+	if (pqp_has_threads)
+		return false;
+	pthread_mutex_lock(&pool->lock);
+	out = (pool->resets || (pool->report.slot && !pqp_keeper_visited())) &&
+		  pqp_waitq_remove(&pool->queue, &caller->waiter);
+	if (out)
+		pool->refs--; /* the queue's; the caller has the handle */
+	pthread_mutex_unlock(&pool->lock);
+	return out;
+}
+
 /* The same for a thread that waits as long as it takes.  NULL: *refusal says why not. */
 static Slot *
 take_turn(Pool *pool, Caller *caller, const Thread *thread, bool first, int64_t now,
 		  Refusal *refusal)
 {
-	Slot *slot = pqp_turn_begin(pool, caller, thread, first, now, refusal);
+	Slot *slot;
 	int before = 0, code;
 
-	if (slot || refusal->code != PQPOOL_OK)
-		return slot;
+	do
+	{
+		help(pool, caller);
+		slot = pqp_turn_begin(pool, caller, thread, first, now, refusal);
+		if (slot || refusal->code != PQPOOL_OK)
+			return slot;
+	} while (step_out_to_help(pool, caller));
 	code = sleep_in_queue(pool, caller, refusal, &before);
 	if (code == PQPOOL_OK)
 	{
@@ -461,7 +511,7 @@ pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now)
 		slot->alive_at = now;
 		if (!ask)
 			return true;
-		if (pqp_round_trip(slot, answer_deadline(pool, caller, now)))
+		if (pqp_round_trip(slot, answer_deadline(pool, caller, now)) && pqp_on_target(slot))
 		{
 			const char *text = pqp_text(slot);
 
@@ -524,8 +574,8 @@ pqp_report_refusal(Pool *pool, const Caller *caller, const Refusal *refusal, pqp
 }
 
 /* The thread has this loan; the next one is likely to be of the same slot. */
-static PGconn *
-loan(Thread *thread, Slot *slot, pqpool_error *err)
+PGconn *
+pqp_loan(Thread *thread, Slot *slot, pqpool_error *err)
 {
 	thread->last = slot;
 	thread->last_pool = slot->pool->serial;
@@ -535,12 +585,39 @@ loan(Thread *thread, Slot *slot, pqpool_error *err)
 	return slot->conn;
 }
 
-/* slot: what the fast path got, to be checked; or NULL. */
+/*
+ * Get a slot for the caller: lent, and good; or OPENING, which he is to open
+ * himself, and then he still has the waiter's reference to the pool.  slot: what
+ * the fast path got, to be checked; or NULL.  NULL: *refusal says why not.
+ */
+Slot *
+pqp_acquire_slot(Pool *pool, Thread *thread, Caller *caller, Slot *slot, Refusal *refusal)
+{
+	int64_t now = caller->had_turn ? pqp_now() : caller->since;
+
+	caller->had_turn = caller->had_turn || slot;
+	for (;;)
+	{
+		if (!slot)
+			slot = take_turn(pool, caller, thread, caller->had_turn, now, refusal);
+		if (!slot)
+			return NULL;
+		if (caller->had_turn || slot->lent_at != now)
+			now = pqp_now(); /* it took a while */
+		caller->had_turn = true;
+		if (slot->state == SLOT_OPENING ||
+			(pqp_is_good(slot, caller, caller->deadline > caller->since, now) &&
+			 pqp_admitted(slot, caller)))
+			return slot;
+		now = pqp_now();
+		slot = NULL;
+	}
+}
+
+/* slot: as above. */
 static PGconn *
 acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_error *err)
 {
-	bool first = slot != NULL;
-	int64_t now = caller->since;
 	Refusal refusal;
 
 	if (pool->options.reset == PQP_RESET_DISCARD && caller->deadline > caller->since)
@@ -548,8 +625,9 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 
 	for (;;)
 	{
-		if (!slot)
-			slot = take_turn(pool, caller, thread, first, now, &refusal);
+		bool mine;
+
+		slot = pqp_acquire_slot(pool, thread, caller, slot, &refusal);
 		if (!slot)
 		{
 			pqp_report_refusal(pool, caller, &refusal, err);
@@ -557,22 +635,13 @@ acquire_slowly(Pool *pool, Thread *thread, Caller *caller, Slot *slot, pqpool_er
 				pqp_unref(pool);
 			return NULL;
 		}
-		if (first || slot->lent_at != now)
-			now = pqp_now(); /* it took a while */
-		first = true;
-		if (slot->state == SLOT_OPENING)
-		{
-			/* no helper could be had; here the waiter's reference is still ours */
-			bool mine = pqp_open_slot(slot, caller->deadline, &caller->borrower);
-
-			pqp_unref(pool);
-			if (mine && pqp_admitted(slot, caller))
-				return loan(thread, slot, err);
-		}
-		else if (pqp_is_good(slot, caller, caller->deadline > caller->since, now) &&
-				 pqp_admitted(slot, caller))
-			return loan(thread, slot, err);
-		now = pqp_now();
+		if (slot->state != SLOT_OPENING)
+			return pqp_loan(thread, slot, err);
+		/* no helper could be had; here the waiter's reference is still ours */
+		mine = pqp_open_slot(slot, caller->deadline, &caller->borrower);
+		pqp_unref(pool);
+		if (mine && pqp_admitted(slot, caller))
+			return pqp_loan(thread, slot, err);
 		slot = NULL;
 	}
 }

@@ -71,7 +71,7 @@ lease_holds(const Link *link)
 bool
 pqp_may_open(const Pool *pool)
 {
-	if (!pool->link.known && pool->count[SLOT_OPENING] > 0)
+	if (!pool->link.known && pool->count[SLOT_OPENING] > pool->stepping)
 		return false;
 	return !is_bound(pool) || pqp_size(pool) == 0 || lease_holds(&pool->link);
 }

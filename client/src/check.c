@@ -96,7 +96,7 @@ pqp_alive(Slot *slot)
 	bool result;
 
 	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-	result = alive(slot);
+	result = pqp_socket_kept(slot) && alive(slot);
 	(void) pthread_setcancelstate(old, NULL);
 	return result;
 }
@@ -171,6 +171,43 @@ pqp_round_trip(Slot *slot, int64_t deadline)
 	pqp_restore(slot);
 	(void) pthread_setcancelstate(old, NULL);
 	return good && !slot->fatal;
+}
+
+static bool
+says(const Slot *slot, const char *parameter, const char *value)
+{
+	const char *now = PQparameterStatus(slot->conn, parameter);
+
+	return now && strcmp(now, value) == 0;
+}
+
+/*
+ * Is the server still what target_session_attrs asked for when this was opened?
+ * As far as it has said: since version 14 it does with the first answer after a
+ * change.  That it is read-only can be told from a holder's own setting only where
+ * those are discarded, and have been.
+ */
+bool
+pqp_on_target(const Slot *slot)
+{
+	const PoolOptions *options = &slot->pool->options;
+	bool clean = options->reset == PQP_RESET_DISCARD;
+
+	switch (options->target)
+	{
+		case PQP_TARGET_READ_WRITE:
+			return !says(slot, "in_hot_standby", "on") &&
+				   !(clean && says(slot, "default_transaction_read_only", "on"));
+		case PQP_TARGET_READ_ONLY:
+			return !says(slot, "in_hot_standby", "off") ||
+				   !(clean && says(slot, "default_transaction_read_only", "off"));
+		case PQP_TARGET_PRIMARY:
+			return !says(slot, "in_hot_standby", "on");
+		case PQP_TARGET_STANDBY:
+			return !says(slot, "in_hot_standby", "off");
+		default:
+			return true;
+	}
 }
 
 /* Results and notices are nobody's. */
@@ -254,7 +291,7 @@ pqp_discard_progress(Slot *slot)
 {
 	PGconn *conn = slot->conn;
 
-	if (PQflush(conn) < 0 || !PQconsumeInput(conn))
+	if (!pqp_socket_kept(slot) || PQflush(conn) < 0 || !PQconsumeInput(conn))
 		return PROGRESS_BROKEN;
 	while (!PQisBusy(conn))
 	{

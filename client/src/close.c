@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define BATCH 64
+#define CLOSE_BRIEFLY_MS 20 /* by a caller: it takes 2 to 4, unless the server is busy */
 
 /* The server's side is closed, or we no longer care. */
 static void
@@ -66,7 +67,7 @@ finish(Slot *slot)
 	PGconn *conn = slot->conn;
 	int sock, copy = -1;
 
-	if (slot->lost || !conn)
+	if (slot->lost || !conn || !pqp_socket_kept(slot))
 		return -1;
 	pqp_hook_close(slot->pool, conn);
 	pqp_lookup_remove(slot);
@@ -133,16 +134,16 @@ close_some(Task *chain)
 			open++;
 		}
 	}
-	deadline = pqp_deadline(pqp_now(), PQP_CLOSE_MS);
+	deadline = pqp_deadline(pqp_now(), pqp_has_threads ? PQP_CLOSE_MS : CLOSE_BRIEFLY_MS);
 	while (open > 0 && poll(polls, (nfds_t) n, pqp_poll_ms(deadline)) != 0)
 		for (int i = 0; i < n; i++)
-			if (polls[i].fd >= 0 && polls[i].revents && drained(polls[i].fd))
+			if (slots[i] && polls[i].revents && drained(polls[i].fd))
 			{
 				end_of(&polls[i], &slots[i]);
 				open--;
 			}
 	for (int i = 0; i < n; i++)
-		if (polls[i].fd >= 0)
+		if (slots[i])
 			end_of(&polls[i], &slots[i]);
 	return chain;
 }

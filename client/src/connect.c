@@ -404,7 +404,10 @@ value_of(const PQconninfoOption *options, const char *keyword)
 	return "";
 }
 
-/* Write down all addresses but the one at which the connection is; with last, that one behind them. */
+/*
+ * Write down all addresses but the one at which the connection is; with last, that one
+ * behind them.
+ */
 static void
 append_all(Builder *builder, const char *const lists[LISTS], PGconn *conn, bool last)
 {

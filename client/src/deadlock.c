@@ -73,7 +73,10 @@ waits_in(uint64_t thread)
 	return NULL;
 }
 
-/* Can this connection come back only from a thread that waits?  Then its pool is part of the search. */
+/*
+ * Can this connection come back only from a thread that waits?  Then its pool is part of
+ * the search.
+ */
 static bool
 is_stuck(Search *search, Slot *slot)
 {

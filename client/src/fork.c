@@ -6,8 +6,8 @@
  * Around fork() all locks are held, so that the child finds everything in
  * order, except that all other threads are gone in mid-work.  In the child
  *
- *	at once (forked)	the inherited sockets are replaced by /dev/null, so that nothing the
- *						child does reaches the parent's sessions, nor keeps them alive;
+ *	at once (cut_all)	the inherited sockets are replaced by /dev/null (or closed, see below), so that
+ *						nothing the child does reaches the parent's sessions, nor keeps them alive;
  *	at its first call (pqp_after_fork)	each pool is emptied, and gets a new id.
  *
  * Why in two steps: right after a fork only simple system calls are safe; and a
@@ -23,10 +23,16 @@
  * their insides may be in disorder, or somebody may look at them.  They are
  * kept in a list.
  *
- * libpq has a lock of its own, around looking up the user's name, which a
- * helper that connects may hold just then.  So that is taken, too, if it is
- * the one that libpq comes with (PQregisterThreadLock).  The program's fork
- * waits for such a look-up at most.
+ * Where the program knows of no pool (internal.h, "Two forms") what is lent is
+ * not cut: it is the child's as much as the parent's, as it would be without us.
+ * And such a program closes descriptors that are not its own, as daemons do, before the child calls
+ * us, or in the parent: so a socket is closed only if it is the one that it was, and what is
+ * under its number later is not touched (../preload/form.c).
+ *
+ * libpq has a lock of its own, around looking up the user's name, which a helper that
+ * connects may hold just then.  So that is taken, too: the one that libpq comes with, not
+ * one that the program has put in its place (PQregisterThreadLock), which may be in a
+ * library that is not there any more.  The program's fork waits for such a look-up at most.
  *
  * Accepted: after _Fork() or clone() that lock, like malloc's, is as it was.
  * Between libpq's making of a socket and our next look at it, which takes no
@@ -60,7 +66,7 @@ const _Atomic uint32_t *pqp_fork_page = &no_page;
 static bool handled;	 /* the handler has run, and nobody has cleaned up yet */
 static Thread *survivor; /* the thread that forked */
 static Slot *inherited;	 /* all slots that were in the lookup table */
-static int dev_null = -1;
+int pqp_dev_null = -1;
 static pgthreadlock_t libpq_lock; /* 1: take, 0: give back */
 
 /* Connections that are being made, a leaf lock around them. */
@@ -96,8 +102,8 @@ pqp_nascent(Nascent *nascent, PGconn *conn)
 	pthread_mutex_unlock(&nascents.lock);
 }
 
-static void
-before(void)
+void
+pqp_fork_begins(void)
 {
 	pqp_default_lock();
 	pqp_registry_lock();
@@ -110,8 +116,8 @@ before(void)
 	libpq_lock(1);
 }
 
-static void
-unlock_all(void)
+void
+pqp_fork_ends(void)
 {
 	libpq_lock(0);
 	pthread_mutex_unlock(&nascents.lock);
@@ -124,19 +130,6 @@ unlock_all(void)
 	pqp_default_unlock();
 }
 
-/*
- * Whatever goes into this socket from now on is lost, and the parent's session
- * does not hang on it.
- */
-static void
-cut(PGconn *conn)
-{
-	int sock = conn ? PQsocket(conn) : -1;
-
-	if (sock >= 0 && dev_null >= 0)
-		(void) dup3(dev_null, sock, O_CLOEXEC);
-}
-
 /* The first step: the parent's sessions are out of reach. */
 static void
 cut_all(void)
@@ -146,10 +139,13 @@ cut_all(void)
 	survivor = pqp_thread_if_any();
 	pqp_lookup_take_all(&inherited);
 	for (Slot *slot = inherited; slot; slot = slot->chain)
-		cut(slot->conn);
+		if (pqp_has_threads || pqp_item_holder(pqp_item_word(&slot->item)) == 0)
+			if (slot->conn)
+				pqp_cut_socket(slot->conn, slot->inode);
 	for (Nascent *nascent = nascents.first; nascent; nascent = nascent->next)
-		cut(nascent->conn);
+		pqp_cut_socket(nascent->conn, 0);
 	nascents.first = NULL;
+	pqp_form_forked();
 	for (Pool *pool = pqp_registry_first(); pool; pool = pool->next)
 		for (int i = 0; i < pool->nslots; i++)
 		{
@@ -166,11 +162,11 @@ cut_all(void)
 	atomic_store(page, PAGE_WIPED);
 }
 
-static void
-forked(void)
+void
+pqp_fork_in_child(void)
 {
 	cut_all();
-	unlock_all();
+	pqp_fork_ends();
 }
 
 /* The same where no handler has run. */
@@ -185,6 +181,7 @@ forked_unnoticed(void)
 	pqp_helper_renew();
 	pqp_keeper_renew();
 	nascents.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	pqp_form_renew();
 	cut_all();
 }
 
@@ -206,15 +203,25 @@ make_page(void)
 	pqp_fork_page = page;
 }
 
-__attribute__((constructor)) static void
-watch_forks(void)
+/* Before anything is connected, once. */
+void
+pqp_watch_forks(void)
 {
-	/* asking for it is by setting it; nobody connects yet */
-	libpq_lock = PQregisterThreadLock(NULL);
-	PQregisterThreadLock(libpq_lock);
-	dev_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	/* asking is by setting, and nothing sets libpq's own; nobody connects yet */
+	libpq_lock = PQregisterThreadLock(PQregisterThreadLock(NULL));
+	/* a program that knows of no pool may close it, and have another file of that number */
+	if (pqp_has_threads)
+		pqp_dev_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	make_page();
-	(void) pthread_atfork(before, unlock_all, forked);
+}
+
+__attribute__((constructor)) static void
+begin(void)
+{
+	if (!pqp_has_threads) /* there may be no libpq yet, or never; the handlers are among others */
+		return;
+	pqp_watch_forks();
+	(void) pthread_atfork(pqp_fork_begins, pqp_fork_ends, pqp_fork_in_child);
 }
 
 /* What is never freed, but not lost either. */
@@ -252,7 +259,7 @@ finish_quiet(Slot *slots, int n)
 
 	for (int i = 0; i < n; i++)
 		if (slots[i].conn && is_quiet(&slots[i]))
-			PQfinish(slots[i].conn);
+			pqp_finish_cut(slots[i].conn);
 		else if (slots[i].conn || slots[i].nascent.conn)
 			all = false;
 	return all;
@@ -274,6 +281,7 @@ empty(Pool *pool)
 	pool->empty = NULL;
 	memset(pool->count, 0, sizeof(pool->count));
 	pool->borrowed = 0;
+	pool->stepping = 0;
 	memset(&pool->queue, 0, sizeof(pool->queue));
 	pool->resets = NULL;
 	pool->nresets = 0;

@@ -75,6 +75,8 @@ pqp_thread_start(void *(*run)(void *), void *arg)
 	sigset_t all, old;
 	bool ok;
 
+	if (!pqp_has_threads)
+		return false;
 	if (pthread_attr_init(&attr) != 0)
 		return false;
 	(void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -42,6 +42,12 @@
  * item's word.  Marked "shared": atomic, written by the owner or with the lock
  * held, read by anybody for a look (stats.c).
  *
+ * Two forms: as a library that programs link, with the threads above; and
+ * preloaded into programs that know nothing of it (../preload), where there are
+ * none.  There the caller opens, closes and resets himself, and does what the
+ * keeper would do, in between, when he comes by (pqp_keeper_visit).  form.c,
+ * one for each form, says which it is.
+ *
  * Lifetime of a pool: refs counts the handle, each slot that is not EMPTY, each
  * waiter, each scope and each visitor (keeper, task).  The last one puts it in
  * the graveyard, where it lies for a while, so that a caller with a stale handle
@@ -137,7 +143,7 @@ struct Slot
 	int reset_socket;		   /* lock: likewise */
 	bool fatal;				   /* owner: the server said that it ends the session */
 	bool admitted;			   /* owner: the hook before_acquire has let it pass, ever */
-	_Atomic bool lost;		   /* the user has closed conn: never touch it */
+	_Atomic bool lost;		   /* the user has closed conn, or its socket: never touch it */
 	PQnoticeReceiver receiver; /* owner: libpq's defaults, to be restored */
 	PQnoticeProcessor processor;
 	Pool *pool; /* constant; NULL: a thread's own connection */
@@ -149,20 +155,20 @@ struct Slot
 	bool in_table;		  /* lookup shard lock */
 	Nascent nascent;	  /* being connected */
 	const char *progress; /* pool's lock: while it is, what it waits for; its opener's */
-	_Atomic int end_fd;	  /* duplicate of the socket of a finished conn; for fork.c */
+	ino_t inode;		/* owner, and in the child of a fork: of its socket, see pqp_note_socket */
+	_Atomic int end_fd; /* duplicate of the socket of a finished conn; for fork.c */
 
-	_Atomic int state;	   /* a SlotState; lock, shared */
-	Slot *next;			   /* in a Work's chain, or in pool->resets */
-	Slot *next_empty;	   /* while EMPTY */
-	_Atomic bool borrowed; /* HELD by the keeper, and counted as idle; lock, shared */
-	uint32_t generation;   /* pool->generation when opening began */
-	uint32_t suspicion;	   /* owner: pool->suspicion when last asked and found alive */
-	uint32_t look;		   /* pool->look when the keeper last looked at its socket */
-	_Atomic int64_t
-		idle_since;			 /* us: last given back the slow way, or seen idle after more loans */
-	uint64_t seen_loans;	 /* keeper, lock: loans when it last looked */
-	int64_t retire_at;		 /* us: end of lifetime; INT64_MAX: never */
-	_Atomic int backend_pid; /* shared */
+	_Atomic int state;			/* a SlotState; lock, shared */
+	Slot *next;					/* in a Work's chain, or in pool->resets */
+	Slot *next_empty;			/* while EMPTY */
+	_Atomic bool borrowed;		/* HELD by the keeper, and counted as idle; lock, shared */
+	uint32_t generation;		/* pool->generation when opening began */
+	uint32_t suspicion;			/* owner: pool->suspicion when last asked and found alive */
+	uint32_t look;				/* pool->look when the keeper last looked at its socket */
+	_Atomic int64_t idle_since; /* us: given back the slow way, or seen idle after more loans */
+	uint64_t seen_loans;		/* keeper, lock: loans when it last looked */
+	int64_t retire_at;			/* us: end of lifetime; INT64_MAX: never */
+	_Atomic int backend_pid;	/* shared */
 	pqpool_close_reason reason; /* CLOSING: why */
 	int cancels;				/* pqpool_cancel calls under way */
 	struct Request *insisting;	/* CLOSING, and what runs on it is being cancelled */
@@ -221,7 +227,10 @@ typedef struct Link
 	double jitter;			  /* of the current interval: 0.9 .. 1.1 */
 } Link;
 
-/* Since the pool was opened; see pqpool_statistics.  Atomic, so that they can be read and written without the lock. */
+/*
+ * Since the pool was opened; see pqpool_statistics.  Atomic, so that they can be read and
+ * written without the lock.
+ */
 typedef _Atomic uint64_t Counter;
 
 typedef struct Counters
@@ -292,6 +301,7 @@ struct pqpool
 	int nresets;
 	Slot *empty;				/* chain of EMPTY ones */
 	int borrowed;				/* with the keeper: back at once */
+	int stepping;				/* OPENING, by programs that connect step by step (../preload) */
 	bool careful;				/* constant: nothing is ever lent or given back without the lock */
 	_Atomic bool bound;			/* a loan was bound, ever: deadlocks can be told */
 	uint32_t generation;		/* older slots are not lent again: pqpool_drain */
@@ -347,6 +357,7 @@ struct Caller
 	int64_t since;				  /* us */
 	int64_t deadline;			  /* us */
 	int refused;				  /* connections, by the hook before_acquire */
+	bool had_turn;				  /* he comes before those who have not */
 };
 
 /* Everything about a failed acquire, taken under the lock, written without. */
@@ -376,7 +387,10 @@ typedef struct Thread
 	pid_t tid;
 	int bound; /* bound loans out, at least */
 
-	/* the last loan: a hint.  The slot is there as long as its pool, and as no pool has been freed since. */
+	/*
+	 * the last loan: a hint.  The slot is there as long as its pool, and as no pool has
+	 * been freed since.
+	 */
 	Slot *last;
 	uint64_t last_pool;	 /* serial */
 	uint32_t last_freed; /* pqp_pools_freed then */
@@ -389,6 +403,17 @@ typedef struct Thread
 	Slot *own;				 /* the thread's own connection */
 	PoolOptions own_options; /* by which it was opened */
 } Thread;
+
+/* form.c: see "Two forms" above */
+extern const bool pqp_has_threads;
+extern bool
+pqp_socket_kept(Slot *slot); /* by its owner: does its descriptor still lead to its server? */
+extern void pqp_note_socket(Slot *slot); /* by its owner: it is connected, maybe anew */
+extern void pqp_cut_socket(PGconn *conn, ino_t inode); /* in the child of a fork, at once */
+extern void pqp_finish_cut(PGconn *conn);			   /* and later */
+extern void pqp_form_forked(void); /* in the child, when its sockets have been seen to */
+extern void pqp_form_thread_ends(Thread *thread); /* by the thread */
+extern void pqp_form_renew(void); /* in a child that ran no handler: make locks anew */
 
 /* clock.c */
 extern clockid_t pqp_coarse_clock;
@@ -541,6 +566,8 @@ extern bool pqp_reset_start(Slot *slot, int64_t deadline);
 extern int pqp_resets(Pool *pool, Slot **slots, int *sockets, int n, int64_t *due);
 extern void pqp_reset_run(Pool *pool, Slot *slot, bool readable);
 extern void pqp_reset_own(Pool *pool, const Thread *thread);
+extern void pqp_reset_help(Pool *pool, int64_t deadline);
+extern void pqp_reset_newest(Pool *pool);
 
 /* steer.c, acquire.c, thread.c: no lock held */
 extern Pool *pqp_pool_create(const char *conninfo, const pqpool_hooks *hooks, pqpool_error *err);
@@ -557,6 +584,9 @@ extern bool pqp_still_good(Slot *slot, int64_t now);
 extern bool pqp_is_good(Slot *slot, const Caller *caller, bool may_wait, int64_t now);
 extern bool pqp_admitted(Slot *slot, Caller *caller);
 extern int64_t pqp_requests_expire(Pool *pool, int64_t now);
+extern Slot *pqp_acquire_slot(Pool *pool, Thread *thread, Caller *caller, Slot *slot,
+							  Refusal *refusal);
+extern PGconn *pqp_loan(Thread *thread, Slot *slot, pqpool_error *err);
 extern PGconn *pqp_acquire(Pool *pool, int timeout_ms, bool bound, const char *site,
 						   pqpool_error *err);
 extern int pqp_shut(Pool *pool, int timeout_ms, bool idle_only);
@@ -573,8 +603,11 @@ extern void pqp_open_task(Task *task);
 extern void pqp_open_failed(Pool *pool, Work *work, const Failure *failure,
 							int64_t now);				/* lock held */
 extern void pqp_opening_rests(Pool *pool, int64_t now); /* likewise */
+extern bool pqp_opened(Slot *slot, PGconn *conn, int64_t began, int64_t took,
+					   const Borrower *borrower);
 extern bool pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower);
 extern void pqp_lost(Slot *slot); /* NULL: nothing to do */
+extern bool pqp_is_proxy_refusal(const char *message);
 extern bool pqp_identity(Pool *pool, char *buf, size_t size, bool knock);
 
 /* cancel.c */
@@ -591,6 +624,7 @@ extern bool pqp_discard_send(Slot *slot);
 extern Progress pqp_discard_progress(Slot *slot);
 extern bool pqp_alive(Slot *slot);
 extern bool pqp_round_trip(Slot *slot, int64_t deadline);
+extern bool pqp_on_target(const Slot *slot);
 extern bool pqp_clean(Slot *slot, const PoolOptions *options, int64_t deadline, bool *commanded);
 extern void pqp_quiet(Slot *slot);
 extern const char *pqp_text(Slot *slot);
@@ -617,6 +651,9 @@ extern void pqp_helper_submit(Task *task);
 extern bool pqp_thread_start(void *(*run)(void *), void *arg);
 extern bool pqp_keeper_ensure(void);
 extern bool pqp_keeper_running(void);
+extern bool pqp_keeper_there(void); /* it, or callers in its place */
+extern void pqp_keeper_visit(void);
+extern bool pqp_keeper_visited(void); /* somebody is at it */
 extern void pqp_keeper_kick(void);
 extern void pqp_helper_lock(void);
 extern void pqp_helper_unlock(void);
@@ -628,6 +665,11 @@ extern void pqp_keeper_renew(void);
 extern void pqp_keeper_forked(void); /* in the child, locked */
 
 /* fork.c */
+extern void pqp_watch_forks(void);
+extern int pqp_dev_null;		   /* -1: none */
+extern void pqp_fork_begins(void); /* handlers of pthread_atfork: all locks, before and after it */
+extern void pqp_fork_ends(void);
+extern void pqp_fork_in_child(void);
 extern void pqp_nascent(Nascent *nascent, PGconn *conn);
 #define PQP_PAGE_CLEAN 2
 extern const _Atomic uint32_t *pqp_fork_page;

@@ -11,7 +11,8 @@
  * too.
  *
  * It lives while pools do.  If it cannot be made, waiters look after themselves
- * (acquire.c), and there are no reports.
+ * (acquire.c), and there are no reports.  In the form of the library that has no
+ * threads callers do its rounds (pqp_keeper_visit).
  *
  * Each round walks over all pools; with a pool's lock it finds out what is due,
  * and remembers in keeper_due when it wants to look again, so that others know
@@ -24,6 +25,7 @@
 #include "internal.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@
 #define LOOK_US 10000000
 #define SUSPENDED_US 1000000
 #define RESETS 256			/* of a pool, waited for at once */
+#define VISIT_US 100000		/* longest that a caller waits for the answer to a report */
 #define NO_MEMORY_US 100000 /* how often a socket is looked at that cannot be waited for */
 
 static struct
@@ -39,6 +42,14 @@ static struct
 	atomic_bool running;
 	_Atomic int kick; /* eventfd; -1: none yet */
 } keeper = { .lock = PTHREAD_MUTEX_INITIALIZER, .kick = -1 };
+
+/* Where there is no such thread: see pqp_keeper_visit. */
+static struct
+{
+	pthread_mutex_t lock; /* of who is at it; nobody waits for it */
+	_Atomic int64_t due;  /* us: the next one; 0: at once */
+	_Atomic bool busy;
+} visits = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static int64_t
 earlier(int64_t a, int64_t b)
@@ -427,7 +438,7 @@ visit(Round *round, Pool *pool, bool suspended)
 }
 
 static void
-run_round(Round *round)
+visit_all(Round *round)
 {
 	bool suspended = was_suspended();
 
@@ -436,7 +447,87 @@ run_round(Round *round)
 	round->polls[0] = (struct pollfd){ .fd = atomic_load(&keeper.kick), .events = POLLIN };
 	for (Pool *pool = pqp_registry_next(NULL); pool; pool = pqp_registry_next(pool))
 		visit(round, pool, suspended);
-	wait_and_run(round);
+}
+
+static void
+free_round(const Round *round)
+{
+	if (round->polls != &round->kick_only)
+		free(round->polls);
+	free(round->watches);
+}
+
+/* For as long as a report is under way, but not beyond `until`.  Returns when to come again. */
+static int64_t
+visit_until(Round *round, int64_t until)
+{
+	for (;;)
+	{
+		int64_t due;
+		bool reporting = false;
+
+		visit_all(round);
+		due = round->due;
+		for (int i = 0; i < round->n; i++)
+			reporting = reporting || !round->watches[i].reset;
+		round->due = reporting ? until : 0;
+		wait_and_run(round);
+		if (!reporting)
+			return due;
+		if (pqp_now() >= until)
+			return 0;
+		round->due = INT64_MAX;
+	}
+}
+
+static void
+visit_as_keeper(void)
+{
+	Round round = { .polls = &round.kick_only, .due = INT64_MAX };
+	int64_t none = INT64_MAX, due;
+
+	if (pthread_mutex_trylock(&visits.lock) != 0)
+		return;
+	atomic_store(&visits.busy, true);
+	atomic_store(&visits.due, none); /* a kick from here on is for the next one */
+	(void) pqp_registry_sweep(pqp_now(), &round.due);
+	due = visit_until(&round, pqp_now() + VISIT_US);
+	(void) atomic_compare_exchange_strong(&visits.due, &none, due);
+	free_round(&round);
+	atomic_store(&visits.busy, false);
+	pthread_mutex_unlock(&visits.lock);
+}
+
+/*
+ * Where there is no thread for it, a caller does one round, if something is due
+ * and nobody else is at it.  That takes no time, but for a report: its answer is
+ * waited for a little, for the connection is of no use to anybody before it has come.
+ * Meanwhile signals wait: from a handler that jumps out of it nobody could visit any more.
+ */
+void
+pqp_keeper_visit(void)
+{
+	static const int our_own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS };
+	sigset_t set, old_set;
+	int old_state;
+
+	if (pqp_has_threads ||
+		pqp_now_coarse() < atomic_load_explicit(&visits.due, memory_order_relaxed))
+		return;
+	(void) sigfillset(&set);
+	for (size_t i = 0; i < sizeof(our_own) / sizeof(our_own[0]); i++)
+		(void) sigdelset(&set, our_own[i]);
+	(void) pthread_sigmask(SIG_BLOCK, &set, &old_set);
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old_state);
+	visit_as_keeper();
+	(void) pthread_setcancelstate(old_state, NULL);
+	(void) pthread_sigmask(SIG_SETMASK, &old_set, NULL);
+}
+
+bool
+pqp_keeper_visited(void)
+{
+	return atomic_load(&visits.busy);
 }
 
 /* Nothing to keep any more?  Then it is over, unless a pool comes at this moment. */
@@ -465,12 +556,17 @@ keeper_main(void *arg)
 		round.due = INT64_MAX;
 		if (!pqp_registry_sweep(pqp_now(), &round.due) && may_end())
 			break;
-		run_round(&round);
+		visit_all(&round);
+		wait_and_run(&round);
 	}
-	if (round.polls != &round.kick_only)
-		free(round.polls);
-	free(round.watches);
+	free_round(&round);
 	return NULL;
+}
+
+bool
+pqp_keeper_there(void)
+{
+	return !pqp_has_threads || pqp_keeper_running();
 }
 
 bool
@@ -495,6 +591,8 @@ pqp_keeper_ensure(void)
 
 	if (pqp_keeper_running())
 		return true;
+	if (!pqp_has_threads)
+		return false;
 	pthread_mutex_lock(&keeper.lock);
 	if (!pqp_keeper_running())
 	{
@@ -514,12 +612,17 @@ pqp_keeper_kick(void)
 	int fd = atomic_load(&keeper.kick);
 	int old;
 
+	atomic_store(&visits.due, 0);
 	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	if (fd >= 0)
 		(void) !write(fd, &one, sizeof(one));
 	(void) pthread_setcancelstate(old, NULL);
 }
 
+/*
+ * A visit holds its lock while it takes others, so that it is only ever tried for: a child
+ * makes it anew.
+ */
 void
 pqp_keeper_lock(void)
 {
@@ -536,6 +639,7 @@ void
 pqp_keeper_renew(void)
 {
 	keeper.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	visits.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
 }
 
 /* The descriptor is shared with the parent's. */
@@ -546,4 +650,7 @@ pqp_keeper_forked(void)
 		(void) close(atomic_load(&keeper.kick));
 	atomic_store(&keeper.kick, -1);
 	atomic_store(&keeper.running, false);
+	visits.lock = (pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER;
+	atomic_store(&visits.due, 0);
+	atomic_store(&visits.busy, false);
 }

@@ -660,7 +660,10 @@ pqp_link_format_report(char *buf, size_t size, const LinkReport *report)
 	if (text.full)
 		return text_finish(&text);
 
-	/* From here on all may be left out, the last first: what comes behind something left out is not tried. */
+	/*
+	 * From here on all may be left out, the last first: what comes behind something left
+	 * out is not tried.
+	 */
 	if (add_counts(&text, "wait", report->wait, PQP_BUCKETS) &&
 		add_counts(&text, "hold", report->hold, PQP_BUCKETS) && add_loans(&text, report) &&
 		add_more(&text, report) && add_counts(&text, "errors", report->errors, PQP_REPORT_ERRORS))

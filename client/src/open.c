@@ -43,12 +43,17 @@ pqp_identity(Pool *pool, char *buf, size_t size, bool knock)
 							 pqp_obeys(pool), pool->options.report, knock) > 0;
 }
 
-/* Is it a proxy that does not know what to do with options? */
-static bool
-is_proxy_refusal(const Failure *failure)
+/*
+ * Is it a proxy that does not know what to do with options, or a server that takes no settings
+ * of unknown classes (PostgreSQL before 9.2, and others that speak its protocol)?
+ */
+bool
+pqp_is_proxy_refusal(const char *message)
 {
-	return strstr(failure->text, "unsupported startup parameter") != NULL ||
-		   strstr(failure->text, "does not support command-line options") != NULL;
+	return strstr(message, "unsupported startup parameter") != NULL ||
+		   strstr(message, "does not support command-line options") != NULL ||
+		   strstr(message, "pgpool_monitor.pool") != NULL ||
+		   strstr(message, "pgpool_monitor.instance") != NULL;
 }
 
 static PGconn *
@@ -61,7 +66,7 @@ connect_slot(Slot *slot, int64_t deadline, Failure *failure)
 	if (!pqp_identity(pool, identity, sizeof(identity), false))
 		return pqp_connect(&pool->options, NULL, deadline, slot, &slot->nascent, failure);
 	conn = pqp_connect(&pool->options, identity, deadline, slot, &slot->nascent, failure);
-	if (conn || !is_proxy_refusal(failure))
+	if (conn || !pqp_is_proxy_refusal(failure->text))
 		return conn;
 	pthread_mutex_lock(&pool->lock);
 	pool->link.refused = true;
@@ -169,9 +174,12 @@ draw_retirement(Pool *pool, int64_t now)
 							(0.95 - 0.1 * pool->lifetime));
 }
 
-/* True: the borrower has it.  False: it has gone its way without him. */
-static bool
-opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *borrower)
+/*
+ * A reserved slot has its connection.  True: the borrower has it.  False: it has
+ * gone its way without him.
+ */
+bool
+pqp_opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *borrower)
 {
 	Pool *pool = slot->pool;
 	Work work = { 0 };
@@ -181,10 +189,15 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	bool lend;
 
 	slot->conn = conn;
-	slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
-	slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
-	pqp_default_notices(slot);
+	/* else it is the program's, which may have set its own already: see pqp_claim_begun */
+	if (pqp_has_threads)
+	{
+		slot->receiver = PQsetNoticeReceiver(conn, NULL, NULL);
+		slot->processor = PQsetNoticeProcessor(conn, NULL, NULL);
+		pqp_default_notices(slot);
+	}
 	slot->backend_pid = PQbackendPID(conn);
+	pqp_note_socket(slot);
 	slot->alive_at = slot->heard_at = now;
 	slot->idle_since = now;
 	slot->measuring = 0;
@@ -211,7 +224,8 @@ opened(Slot *slot, PGconn *conn, int64_t began, int64_t took, const Borrower *bo
 	slot->suspicion = pool->suspicion;
 	slot->look = pool->look;
 	pqp_connected(pool, slot->serial, text, began);
-	lend = borrower && !pool->closed;
+	lend = borrower &&
+		   (!pool->closed || !pqp_has_threads); /* a program that connected has it in any case */
 	if (lend)
 		pqp_lend(slot, borrower, borrower->since, now);
 	else
@@ -242,7 +256,7 @@ pqp_open_slot(Slot *slot, int64_t deadline, const Borrower *borrower)
 		conn = NULL;
 	}
 	if (conn)
-		return opened(slot, conn, began, pqp_now() - start, borrower);
+		return pqp_opened(slot, conn, began, pqp_now() - start, borrower);
 	failed(slot, &failure, pqp_now() - start);
 	return false;
 }

@@ -127,6 +127,7 @@ typedef struct Parse
 	char *errbuf;
 	size_t errlen;
 	bool no_memory;
+	bool by_libpq;
 } Parse;
 
 /*---- errors ----*/
@@ -146,6 +147,9 @@ fail(Parse *parse, const char *format, ...)
 	va_end(args);
 	return false;
 }
+
+/* For what libpq would refuse as well, and we say first or better. */
+#define FAIL_LIKE_LIBPQ(parse, ...) ((parse)->by_libpq = true, fail(parse, __VA_ARGS__))
 
 static bool
 fail_memory(Parse *parse)
@@ -200,6 +204,7 @@ fail_libpq(Parse *parse, const char *message, const char *secret)
 
 	if (message == NULL || strcmp(message, "out of memory\n") == 0)
 		return fail_memory(parse);
+	parse->by_libpq = true;
 	len = (int) strlen(message);
 	while (len > 0 && message[len - 1] == '\n')
 		len--;
@@ -392,14 +397,15 @@ next_pair(Parse *parse, const char *text, char **cursor, char **key, char **valu
 		end++;
 	*cursor = skip_blanks(end);
 	if (**cursor != '=')
-		return fail(parse, "missing \"=\" after the word at position %d of the connection string",
-					position);
+		return FAIL_LIKE_LIBPQ(
+			parse, "missing \"=\" after the word at position %d of the connection string",
+			position);
 	*cursor = skip_blanks(*cursor + 1);
 	*end = '\0';
 	*value = take_value(cursor);
 	if (*value == NULL)
-		return fail(parse, "unterminated quoted string at position %d of the connection string",
-					position);
+		return FAIL_LIKE_LIBPQ(
+			parse, "unterminated quoted string at position %d of the connection string", position);
 	*key = p;
 	return true;
 }
@@ -611,7 +617,7 @@ check_percents(Parse *parse, const char *uri)
 	for (const char *p = strchr(uri, '%'); p != NULL; p = strchr(p + 1, '%'))
 	{
 		if (hex_digit(p[1]) < 0 || hex_digit(p[2]) < 0 || (p[1] == '0' && p[2] == '0'))
-			return fail(parse, "invalid percent-encoding in the URI");
+			return FAIL_LIKE_LIBPQ(parse, "invalid percent-encoding in the URI");
 	}
 	return true;
 }
@@ -838,7 +844,8 @@ is_complete(const Parse *parse, const PQconninfoOption *effective)
  * All parameters as libpq completes them from service files and environment.
  * PQconndefaults knows no service that the string names; a connection does,
  * and one with an impossible sslmode ends before any host is looked up.  The
- * password is there so that .pgpass is not read, and complained about, twice.
+ * password is there so that .pgpass is not read, and complained about, twice; and
+ * to tell how far it got.
  */
 static PQconninfoOption *
 ask_libpq(Parse *parse)
@@ -868,8 +875,8 @@ ask_libpq(Parse *parse)
 		fail_memory(parse);
 	else if (!is_set(find_value(options, "sslmode")))
 	{
-		/* it did not even get so far: no such service, for one; or the value is lost */
-		if (strstr(PQerrorMessage(conn), NO_SUCH_SSLMODE) != NULL)
+		/* taken: the value is lost; not: it did not get so far, as there is no such service */
+		if (*PQpass(conn) != '\0')
 			fail_memory(parse);
 		else
 			fail_libpq(parse, PQerrorMessage(conn), NULL);
@@ -904,10 +911,11 @@ fill_connect_timeout(Parse *parse, PoolOptions *out, const char *value)
 		return true;
 	}
 	if (!read_count(value, &seconds) || seconds < INT32_MIN || seconds > INT32_MAX)
-		return fail(parse,
-					"invalid value \"%s\" for connect_timeout; allowed is a whole number of "
-					"seconds, 0 for no limit",
-					SHOWN(value));
+		return FAIL_LIKE_LIBPQ(
+			parse,
+			"invalid value \"%s\" for connect_timeout; allowed is a whole number "
+			"of seconds, 0 for no limit",
+			SHOWN(value));
 	if (seconds == 1)
 		seconds = 2;
 	out->connect_timeout_ms = seconds > 0 ? seconds * 1000 : 0;
@@ -943,6 +951,22 @@ fill_keepalives(PoolOptions *out, const PQconninfoOption *effective)
 	}
 }
 
+static PqpTarget
+read_target(const char *value)
+{
+	static const char *const names[] = {
+		[PQP_TARGET_READ_WRITE] = "read-write",
+		[PQP_TARGET_READ_ONLY] = "read-only",
+		[PQP_TARGET_PRIMARY] = "primary",
+		[PQP_TARGET_STANDBY] = "standby",
+	};
+
+	for (int i = PQP_TARGET_READ_WRITE; value != NULL && i <= PQP_TARGET_STANDBY; i++)
+		if (strcmp(value, names[i]) == 0)
+			return (PqpTarget) i;
+	return PQP_TARGET_ANY;
+}
+
 static bool
 fill_from_libpq(Parse *parse, PoolOptions *out)
 {
@@ -955,6 +979,8 @@ fill_from_libpq(Parse *parse, PoolOptions *out)
 	if (out->name[0] == '\0')
 		name_pool(out, effective);
 	fill_keepalives(out, effective);
+	out->replication = is_set(find_value(effective, "replication"));
+	out->target = read_target(find_value(effective, "target_session_attrs"));
 	ok = fill_connect_timeout(parse, out, find_value(effective, "connect_timeout"));
 	user_options = find_value(effective, "options");
 	out->user_options = strdup(user_options != NULL ? user_options : "");
@@ -1022,6 +1048,7 @@ pqp_options_parse(const char *conninfo, PoolOptions *out, char *errbuf, size_t e
 	{
 		pqp_options_free(out);
 		out->no_memory = parse.no_memory;
+		out->by_libpq = parse.by_libpq;
 	}
 	for (int i = 0; i < NDEFS; i++)
 		free(parse.given[i]);

@@ -32,6 +32,16 @@ typedef enum PqpReset
 	PQP_RESET_DISCARD,	/* ROLLBACK if one is open, then DISCARD ALL */
 } PqpReset;
 
+/* What target_session_attrs asks of a server; what is only preferred is asked of none. */
+typedef enum PqpTarget
+{
+	PQP_TARGET_ANY,
+	PQP_TARGET_READ_WRITE,
+	PQP_TARGET_READ_ONLY,
+	PQP_TARGET_PRIMARY,
+	PQP_TARGET_STANDBY,
+} PqpTarget;
+
 typedef struct PoolOptions
 {
 	char name[PQP_NAME_MAX + 1]; /* pool_name, see pqp_options_parse */
@@ -78,6 +88,10 @@ typedef struct PoolOptions
 	int64_t connect_timeout_ms;
 	bool connect_timeout_given; /* else it is the default, and gives way; see connect.c */
 
+	/* Also from any of these. */
+	bool replication; /* it is to be a replication connection */
+	PqpTarget target;
+
 	/*
 	 * The startup options that libpq would send on its own, from wherever it
 	 * takes them: the string, a service file, PGOPTIONS.  Never NULL.
@@ -85,6 +99,7 @@ typedef struct PoolOptions
 	char *user_options;
 
 	bool no_memory; /* parsing failed, and that was why */
+	bool by_libpq;	/* the same: libpq refuses what was given for it */
 } PoolOptions;
 
 /*
@@ -101,10 +116,10 @@ typedef struct PoolOptions
  * In a keyword=value string a dbname that is itself a connection string is
  * expanded, once, in its place, as PQconnectdbParams does with expand_dbname.
  *
- * True: *out is filled, pqp_options_free is due.  False: *out holds nothing
- * but no_memory, and errbuf says why: key, value, what is allowed.  Values of the pool's options are
- * quoted there, and connect_timeout's; those of others (passwords) never by us.  Opens no connection.
- * Reads the environment: not while another thread calls setenv.
+ * True: *out is filled, pqp_options_free is due.  False: *out holds nothing but no_memory
+ * and by_libpq, and errbuf says why: key, value, what is allowed.  Values of the pool's
+ * options are quoted there, and connect_timeout's; those of others (passwords) never by us.
+ * Opens no connection.  Reads the environment: not while another thread calls setenv.
  */
 extern bool pqp_options_parse(const char *conninfo, PoolOptions *out, char *errbuf, size_t errlen);
 

@@ -123,7 +123,7 @@ pqp_retire(Slot *slot, Work *work, pqpool_close_reason reason)
 	pqp_item_unlist(&slot->pool->queue, &slot->item);
 	pqp_item_hold(&slot->item);
 	pqp_slot_state(slot, SLOT_CLOSING);
-	slot->reason = reason;
+	slot->reason = slot->lost ? PQPOOL_CLOSE_FINISHED : reason;
 	/* a full server is left alone for long only while there is something to lend */
 	if (slot->pool->count[SLOT_OPEN] == 0 && slot->pool->failure.code == PQPOOL_SERVER_FULL)
 		slot->pool->retry_at = 0;
@@ -504,6 +504,8 @@ wanted(Pool *pool, Work *work, int64_t now)
 static int
 opening_cap(const Pool *pool)
 {
+	if (!pqp_has_threads)
+		return PQP_SIZE_MAX; /* callers who would connect in any case */
 	if (pool->failure.code != PQPOOL_OK)
 		return 1;
 	if (pool->successes_in_a_row > 0 && pool->successes_in_a_row < PQP_MAX_OPENING)

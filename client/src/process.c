@@ -72,7 +72,10 @@ pqp_process_leave(const pqpool_scope *scope)
 		gone = entry;
 	}
 	pqp_default_unlock();
-	/* the struct stays as it is: another thread may be leaving the same scope, and serials are never reused */
+	/*
+	 * the struct stays as it is: another thread may be leaving the same scope, and serials
+	 * are never reused
+	 */
 	while (gone)
 	{
 		Entry *entry = gone;

@@ -123,15 +123,22 @@ make_fit(Slot *slot, int64_t now)
 		r.good = false;
 		r.reason = PQPOOL_CLOSE_HOOK;
 	}
-	r.lost_server = !r.good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
+	if (r.good && pool->options.reset == PQP_RESET_DISCARD)
+	{
+		pqp_count(&pool->counters.resets, 1);
+		slot->idle_since = now;
+		r.pending = !pool->closed && pqp_reset_start(slot, deadline);
+		if (r.pending)
+			return r;
+		r.good = pqp_discard_all(slot, deadline);
+	}
+	r.lost_server =
+		r.good ? !pqp_on_target(slot) : PQstatus(slot->conn) != CONNECTION_OK || slot->fatal;
 	if (r.lost_server)
+	{
+		r.good = false;
 		r.reason = PQPOOL_CLOSE_DEAD;
-	if (!r.good || pool->options.reset != PQP_RESET_DISCARD)
-		return r;
-	pqp_count(&pool->counters.resets, 1);
-	slot->idle_since = now;
-	r.pending = !pool->closed && pqp_reset_start(slot, deadline);
-	r.good = r.pending || pqp_discard_all(slot, deadline);
+	}
 	return r;
 }
 

@@ -32,6 +32,7 @@
 #include "loan.h"
 
 #define KNOCK_CONNECT_MS 10000
+#define KNOCK_BRIEFLY_MS 1000 /* each part of it, by a caller, where there are no threads */
 
 /*
  * The text.
@@ -218,7 +219,7 @@ pqp_report_begin(Pool *pool, Work *work, int64_t now)
 {
 	Slot *slot;
 
-	if (pool->report.slot || !pqp_keeper_running())
+	if (pool->report.slot || !pqp_keeper_there())
 		return false;
 	slot = borrow_reporter(pool);
 	if (!slot)
@@ -329,9 +330,8 @@ typedef struct Knock
 } Knock;
 
 static bool
-exchange(PGconn *conn, const char *text)
+exchange(PGconn *conn, const char *text, int64_t deadline)
 {
-	int64_t deadline = pqp_deadline(pqp_now(), PQP_REPORT_MS);
 	bool good = true;
 	Progress progress = send_report(conn, text) ? read_answer(conn, &good) : PROGRESS_BROKEN;
 
@@ -350,6 +350,12 @@ exchange(PGconn *conn, const char *text)
 		progress = read_answer(conn, &good);
 	}
 	return progress == PROGRESS_DONE && good;
+}
+
+static int64_t
+knock_deadline(int ms)
+{
+	return pqp_deadline(pqp_now(), pqp_has_threads ? ms : KNOCK_BRIEFLY_MS);
 }
 
 static void
@@ -379,7 +385,7 @@ knock_on(Pool *pool, PGconn *conn, uint64_t serial, int64_t began, bool bye)
 	pqp_waitq_gate(&pool->queue, pool->careful || !pqp_lends(pool));
 	length = pqp_reports(pool) ? format(pool, text, sizeof(text), pqp_now(), bye) : -1;
 	pthread_mutex_unlock(&pool->lock);
-	if (length < 0 || !exchange(conn, text))
+	if (length < 0 || !exchange(conn, text, knock_deadline(PQP_REPORT_MS)))
 		return;
 	heard = PQparameterStatus(conn, PQP_ALLOTMENT_PARAMETER);
 	pthread_mutex_lock(&pool->lock);
@@ -399,9 +405,8 @@ knock_task(Task *task)
 	if (pqp_identity(pool, identity, sizeof(identity), true))
 	{
 		Failure failure;
-		PGconn *conn =
-			pqp_connect(&pool->options, identity, pqp_deadline(pqp_now(), KNOCK_CONNECT_MS), NULL,
-						&knock->nascent, &failure);
+		PGconn *conn = pqp_connect(&pool->options, identity, knock_deadline(KNOCK_CONNECT_MS), NULL,
+								   &knock->nascent, &failure);
 
 		if (conn)
 		{
@@ -438,7 +443,9 @@ pqp_knock(Pool *pool, bool bye)
 		knock_over(pool);
 		return;
 	}
-	*knock = (Knock){ .task = { .kind = TASK_OTHER, .run = knock_task, .otherwise = no_knock },
+	*knock = (Knock){ .task = { .kind = TASK_OTHER,
+								.run = knock_task,
+								.otherwise = pqp_has_threads ? no_knock : knock_task },
 					  .pool = pool,
 					  .bye = bye };
 	pqp_helper_submit(&knock->task);

@@ -13,6 +13,10 @@
  * That is what a loop of a single thread does all the time, and going by way of
  * the keeper would cost it two switches of threads.
  *
+ * Where there is no keeper (see "Two forms" in internal.h) the next one who
+ * finds nothing idle waits for the answer; and who gives back while somebody
+ * waits already, waits for it himself.
+ *
  * Who has taken a slot out of pool->resets, with the lock, owns it.
  *
  *-------------------------------------------------------------------------
@@ -47,36 +51,6 @@ put_in(Pool *pool, Slot *slot)
 	pool->nresets++;
 }
 
-/*
- * Begin.  The slot is the caller's, HELD, and clean but for what DISCARD ALL
- * is for.  False: it has to be done here and now, if at all.
- */
-bool
-pqp_reset_start(Slot *slot, int64_t deadline)
-{
-	Pool *pool = slot->pool;
-	Work work = { 0 };
-	int old;
-	bool sent;
-
-	if (!pqp_keeper_running())
-		return false;
-	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-	sent = pqp_discard_send(slot);
-	(void) pthread_setcancelstate(old, NULL);
-	if (!sent)
-		return false;
-	pthread_mutex_lock(&pool->lock);
-	slot->reset_at = pqp_now();
-	slot->reset_deadline = deadline;
-	slot->reset_socket = PQsocket(slot->conn);
-	put_in(pool, slot);
-	pqp_nudge(pool, &work, pqp_now());
-	work.kick = true; /* it has one more socket to wait for */
-	pqp_unlock(pool, &work);
-	return true;
-}
-
 static void
 finish(Slot *slot, bool good)
 {
@@ -84,10 +58,15 @@ finish(Slot *slot, bool good)
 	Work work = { 0 };
 	int64_t now = pqp_now();
 	const char *text = good ? pqp_text(slot) : NULL;
-	bool lost_server = !good && (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal);
+	bool off_target = good && !pqp_on_target(slot);
+	bool lost_server = off_target || (!good && !slot->lost &&
+									  (PQstatus(slot->conn) != CONNECTION_OK || slot->fatal));
 
+	good = good && !off_target;
 	pthread_mutex_lock(&pool->lock);
-	slot->alive_at = slot->heard_at = now;
+	slot->heard_at = now;
+	/* without a keeper the answer may have lain there for hours, and the server be gone since */
+	slot->alive_at = pqp_has_threads ? now : slot->reset_at;
 	pqp_heard(pool, slot->serial, text);
 	if (good)
 		pqp_put_back(slot, &work, now);
@@ -152,22 +131,71 @@ pqp_reset_run(Pool *pool, Slot *slot, bool readable)
 }
 
 static Progress
-wait_a_little(Slot *slot)
+wait_for(Slot *slot, int64_t until)
 {
-	int64_t until = pqp_now() + OWN_US;
 	Progress progress = pqp_discard_progress(slot);
 
 	while (progress == PROGRESS_MORE)
 	{
 		struct pollfd wait = { .fd = PQsocket(slot->conn), .events = POLLIN };
 		int64_t left = until - pqp_now();
-		struct timespec timeout = { .tv_nsec = left * 1000 };
+		struct timespec timeout = { .tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000 };
 
 		if (left <= 0 || ppoll(&wait, 1, &timeout, NULL) == 0)
 			break;
 		progress = pqp_discard_progress(slot);
 	}
 	return progress;
+}
+
+/* The slot is the caller's, and in no list. */
+static void
+wait_and_finish(Slot *slot, int64_t deadline)
+{
+	Progress progress;
+	int old;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	progress = wait_for(slot, deadline);
+	(void) pthread_setcancelstate(old, NULL);
+	finish(slot, progress == PROGRESS_DONE);
+}
+
+/*
+ * Begin.  The slot is the caller's, HELD, and clean but for what DISCARD ALL
+ * is for.  False: it has to be done here and now, if at all.
+ */
+bool
+pqp_reset_start(Slot *slot, int64_t deadline)
+{
+	Pool *pool = slot->pool;
+	Work work = { 0 };
+	int old;
+	bool sent, waited_for;
+
+	if (!pqp_keeper_there())
+		return false;
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	sent = pqp_discard_send(slot);
+	(void) pthread_setcancelstate(old, NULL);
+	if (!sent)
+		return false;
+	pthread_mutex_lock(&pool->lock);
+	slot->reset_at = pqp_now();
+	slot->reset_deadline = deadline;
+	slot->reset_socket = PQsocket(slot->conn);
+	waited_for = !pqp_has_threads && pool->queue.head;
+	if (!waited_for)
+		put_in(pool, slot);
+	if (pqp_has_threads)
+	{
+		pqp_nudge(pool, &work, pqp_now());
+		work.kick = true; /* it has one more socket to wait for */
+	}
+	pqp_unlock(pool, &work);
+	if (waited_for)
+		wait_and_finish(slot, deadline);
+	return true;
 }
 
 /*
@@ -189,7 +217,7 @@ pqp_reset_own(Pool *pool, const Thread *thread)
 	if (!mine)
 		return;
 	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-	progress = wait_a_little(thread->last);
+	progress = wait_for(thread->last, pqp_now() + OWN_US);
 	(void) pthread_setcancelstate(old, NULL);
 	if (progress != PROGRESS_MORE)
 	{
@@ -200,4 +228,80 @@ pqp_reset_own(Pool *pool, const Thread *thread)
 	put_in(pool, thread->last);
 	pthread_mutex_unlock(&pool->lock);
 	pqp_keeper_kick();
+}
+
+/*
+ * The one that was sent first, and is likely to be answered first; NULL: none, or none is
+ * needed.
+ */
+static Slot *
+take_out_oldest(Pool *pool)
+{
+	Slot *oldest = NULL;
+
+	pthread_mutex_lock(&pool->lock);
+	if (pqp_lends(pool) && !pqp_idle_any(pool))
+		for (Slot *slot = pool->resets; slot; slot = slot->next)
+			oldest = slot;
+	if (oldest)
+		(void) take_out(pool, oldest);
+	pthread_mutex_unlock(&pool->lock);
+	return oldest;
+}
+
+/* Past `until` only an answer that is there already is taken.  True: the reset is over. */
+static bool
+help_with(Slot *slot, int64_t until)
+{
+	Pool *pool = slot->pool;
+	Progress progress;
+	int old;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	progress = wait_for(slot, until);
+	(void) pthread_setcancelstate(old, NULL);
+	if (progress != PROGRESS_MORE || pqp_now() >= slot->reset_deadline)
+	{
+		finish(slot, progress == PROGRESS_DONE);
+		return true;
+	}
+	pthread_mutex_lock(&pool->lock);
+	put_in(pool, slot);
+	pthread_mutex_unlock(&pool->lock);
+	return false;
+}
+
+/*
+ * In place of a keeper, for one who would else have to wait: as long as nothing
+ * is idle, and resets are under way, wait for one of them.  Past the deadline
+ * only those that have been answered already are of interest.
+ */
+void
+pqp_reset_help(Pool *pool, int64_t deadline)
+{
+	Slot *slot;
+
+	while ((slot = take_out_oldest(pool)) != NULL)
+		if (!help_with(slot, slot->reset_deadline < deadline ? slot->reset_deadline : deadline))
+			return;
+}
+
+/*
+ * In place of a keeper, too: what came back last is to be lent before what has been idle for
+ * longer, if its reset is answered.  Else all that were ever needed would be used in turn, and
+ * none be idle for long enough to be closed.
+ */
+void
+pqp_reset_newest(Pool *pool)
+{
+	Slot *newest = NULL;
+
+	pthread_mutex_lock(&pool->lock);
+	if (pqp_lends(pool) && pqp_idle_any(pool))
+		newest = pool->resets;
+	if (newest)
+		(void) take_out(pool, newest);
+	pthread_mutex_unlock(&pool->lock);
+	if (newest)
+		(void) help_with(newest, 0);
 }

@@ -32,7 +32,10 @@ pqp_pool_free(Pool *pool)
 	free(pool);
 }
 
-/* How long is a look at a connection good for?  No longer than it may be lent without being asked. */
+/*
+ * How long is a look at a connection good for?  No longer than it may be lent without being
+ * asked.
+ */
 static int64_t
 trust_us(const PoolOptions *options)
 {

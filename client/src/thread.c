@@ -35,6 +35,7 @@ thread_ends(void *arg)
 	Thread *thread = arg;
 
 	pqp_after_fork();
+	pqp_form_thread_ends(thread);
 	if (thread->bound > 0)
 		pqp_abandon(thread);
 	pqp_scope_unwind(thread, 0);

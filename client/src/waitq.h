@@ -111,7 +111,10 @@
 #ifndef PQP_ORDER_TOLD
 #define PQP_ORDER_TOLD memory_order_acquire /* the same, its side */
 #endif
-/* The gate orders nothing: it is written with the lock held, and to have read it late is to have come early. */
+/*
+ * The gate orders nothing: it is written with the lock held, and to have read it late is to
+ * have come early.
+ */
 #define PQP_ORDER_GATE memory_order_relaxed
 
 /*

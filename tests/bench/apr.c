@@ -1,5 +1,6 @@
 /*
- * apr.c: the resource list of Apache's portable runtime, which is behind mod_dbd. The resources are libpq's connections.
+ * apr.c: the resource list of Apache's portable runtime, which is behind mod_dbd. The
+ * resources are libpq's connections.
  */
 #if __has_include(<apr_reslist.h>) /* else it is not installed, and this is not built */
 

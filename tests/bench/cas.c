@@ -1,6 +1,7 @@
 /*
- * cas.c: the floor of a pool that knows who holds what. Each thread has a slot, a word in a cache line of its own: a compare-and-swap
- * takes it and another one gives it back. There is nothing else: no thread could wait, or have another's slot.
+ * cas.c: the floor of a pool that knows who holds what. Each thread has a slot, a word in a
+ * cache line of its own: a compare-and-swap takes it and another one gives it back. There
+ * is nothing else: no thread could wait, or have another's slot.
  */
 #include "harness.h"
 

@@ -5,15 +5,21 @@
  *
  *	crowd SESSIONS INSTANCES POOLS
  *
- * Opens the sessions, spread over the instances, which are spread over the
- * pools; each reports once.  Says "ready", and keeps them until its input ends.
- * It talks to the server by libpq alone, as PROTOCOL.md describes.
+ * Opens the sessions, spread over the instances, which are spread over the pools; each
+ * reports once.  Instances beyond the sessions open one, report, and close it again: they
+ * are there until their leases end.  Says "ready", and keeps the sessions until its input
+ * ends.  If that has a number, it sends as many reports per second from then on, most of
+ * which say something else than the instance's last one.  It talks to the server by libpq
+ * alone, as PROTOCOL.md describes.
  *
  *-------------------------------------------------------------------------
  */
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+static PGconn **conns;
 
 static int
 number(const char *text)
@@ -34,9 +40,7 @@ open_session(int session, int instance, int pool)
 	char options[200];
 	const char *const keywords[] = { "options", "application_name", NULL };
 	const char *const values[] = { options, "crowd", NULL };
-	char report[300];
 	PGconn *conn;
-	PGresult *result;
 
 	snprintf(options, sizeof(options),
 			 "-c pgpool_monitor.pool=pool%d -c pgpool_monitor.instance=i%d;follow=1;report=1", pool,
@@ -47,23 +51,43 @@ open_session(int session, int instance, int pool)
 		fprintf(stderr, "crowd: session %d: %s", session, PQerrorMessage(conn));
 		exit(1);
 	}
-	snprintf(report, sizeof(report),
-			 "SET pgpool_monitor.report = 'v=1;seq=%d;max=10;idle=1;in_use=0;waiting=0'",
-			 session + 1);
-	result = PQexec(conn, report);
+	return conn;
+}
+
+static void
+report(PGconn *conn, int seq, int idle, int in_use)
+{
+	char text[300];
+	PGresult *result;
+
+	snprintf(text, sizeof(text),
+			 "SET pgpool_monitor.report = 'v=1;seq=%d;max=10;idle=%d;in_use=%d;waiting=0'", seq,
+			 idle, in_use);
+	result = PQexec(conn, text);
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
 	{
-		fprintf(stderr, "crowd: report %d: %s", session, PQerrorMessage(conn));
+		fprintf(stderr, "crowd: report: %s", PQerrorMessage(conn));
 		exit(1);
 	}
 	PQclear(result);
-	return conn;
+}
+
+/* Until the input ends. */
+static void
+keep_reporting(int sessions, int per_second, int seq)
+{
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+	int nap = per_second < 1000 ? 1000 / per_second : 1;
+
+	for (; poll(&input, 1, nap) == 0; seq++)
+		report(conns[seq % sessions], seq + 1, 1, seq / sessions % 3);
 }
 
 int
 main(int argc, char **argv)
 {
-	int sessions, instances, pools;
+	int sessions, instances, pools, all;
+	char line[20];
 
 	if (argc != 4)
 	{
@@ -73,11 +97,18 @@ main(int argc, char **argv)
 	sessions = number(argv[1]);
 	instances = number(argv[2]);
 	pools = number(argv[3]);
-	for (int i = 0; i < sessions; i++)
-		(void) open_session(i, i % instances, i % instances % pools);
+	all = instances > sessions ? instances : sessions;
+	conns = calloc((size_t) all, sizeof(PGconn *));
+	for (int i = 0; conns != NULL && i < all; i++)
+	{
+		conns[i] = open_session(i, i % instances, i % instances % pools);
+		report(conns[i], i + 1, i < sessions, 0);
+		if (i >= sessions)
+			PQfinish(conns[i]);
+	}
 	puts("ready");
 	fflush(stdout);
-	while (getchar() != EOF)
-		;
+	if (conns != NULL && fgets(line, sizeof(line), stdin) != NULL)
+		keep_reporting(sessions, number(line), all);
 	return 0; /* the kernel closes them */
 }

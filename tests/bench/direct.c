@@ -1,6 +1,7 @@
 /*
- * direct.c: no pool. Each thread has a connection of its own: to the server as the floor of what a pool can cost, or to PgBouncer
- * (where PGHOST and PGPORT lead there). Where nothing is done with it, this is the empty loop of the harness.
+ * direct.c: no pool. Each thread has a connection of its own: to the server as the floor of
+ * what a pool can cost, or to PgBouncer (where PGHOST and PGPORT lead there). Where nothing
+ * is done with it, this is the empty loop of the harness.
  */
 #include "harness.h"
 

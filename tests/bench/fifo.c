@@ -1,6 +1,7 @@
 /*
- * fifo.c: the plain pool that is fair: a stack and a queue under a mutex. Who finds nothing queues, with a futex of his own; who
- * gives back while anybody waits hands over to the first, and wakes him outside the lock.
+ * fifo.c: the plain pool that is fair: a stack and a queue under a mutex. Who finds nothing
+ * queues, with a futex of his own; who gives back while anybody waits hands over to the
+ * first, and wakes him outside the lock.
  */
 #include "harness.h"
 

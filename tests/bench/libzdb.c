@@ -1,6 +1,6 @@
 /*
- * libzdb.c: Tildeslash's pool. It never waits: when all are in use the caller is told, and here naps a millisecond before he tries
- * again, which is what its users write.
+ * libzdb.c: Tildeslash's pool. It never waits: when all are in use the caller is told, and
+ * here naps a millisecond before he tries again, which is what its users write.
  */
 #if __has_include(<zdb.h>) /* else it is not installed, and this is not built */
 

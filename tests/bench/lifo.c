@@ -1,6 +1,7 @@
 /*
- * lifo.c: the pool that everybody writes first: a stack, a mutex, a condition variable. Whoever comes first after a connection was
- * given back has it, so newcomers overtake those who wait.
+ * lifo.c: the pool that everybody writes first: a stack, a mutex, a condition variable.
+ * Whoever comes first after a connection was given back has it, so newcomers overtake those
+ * who wait.
  */
 #include "harness.h"
 

@@ -1,6 +1,7 @@
 /*
- * pqpool.c: libpqpool, with its default settings but for the size, and for EXTRA, which is added to the connection string.
- * Where more threads wait than the default lets in, the queue is made long enough.
+ * pqpool.c: libpqpool, with its default settings but for the size, and for EXTRA, which is
+ * added to the connection string. Where more threads wait than the default lets in, the
+ * queue is made long enough.
  */
 #include "harness.h"
 

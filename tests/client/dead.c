@@ -49,7 +49,10 @@ test_terminated_while_idle(void)
 	(void) pqpool_close(&pool, -1);
 }
 
-/* A waiter, too, gets a living connection: the one that is returned to it has died in its holder's hands. */
+/*
+ * A waiter, too, gets a living connection: the one that is returned to it has died in its
+ * holder's hands.
+ */
 static void
 acquire_and_ask(int index, void *arg)
 {

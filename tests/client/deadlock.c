@@ -83,7 +83,10 @@ be_party(int index, void *arg)
 	hold_and_ask(&((Party *) arg)[index]);
 }
 
-/* n threads in a ring: each asks for what the next one holds.  The first one may be less patient, and last. */
+/*
+ * n threads in a ring: each asks for what the next one holds.  The first one may be less
+ * patient, and last.
+ */
 static void
 run_ring(Party *parties, int n, pqpool **pools, int npools,
 		 PGconn *(*get)(pqpool *, int, pqpool_error *), int first_timeout_ms)

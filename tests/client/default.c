@@ -28,7 +28,10 @@ initialize(int index, void *arg)
 	pqpool_error err;
 	PGconn *conn;
 
-	/* Even those whose options are wrong are told that there is a pool: they are not looked at then. */
+	/*
+	 * Even those whose options are wrong are told that there is a pool: they are not looked
+	 * at then.
+	 */
 	snprintf(conninfo, sizeof(conninfo),
 			 "application_name=race pool_max_waiters=1000 pool_max_size=%d", 1 + index % 5);
 	pthread_barrier_wait(&race->start);
@@ -202,7 +205,10 @@ test_own_and_pool(PGconn *direct)
 	pqpool_error err;
 	PGconn *own, *pooled;
 
-	/* The last default pool was opened with this application_name, and own connections inherit its options. */
+	/*
+	 * The last default pool was opened with this application_name, and own connections
+	 * inherit its options.
+	 */
 	own = pqpool_get_connection(&err);
 	ok(own != NULL && count_sessions(direct, "after") == 1,
 	   "an own connection is made like the last default pool's");

@@ -175,7 +175,10 @@ test_processes(void)
 
 /*---- dlopen ----*/
 
-/* By way of a handle of its own; that the program is linked with it, too, keeps its symbols in one place. */
+/*
+ * By way of a handle of its own; that the program is linked with it, too, keeps its symbols
+ * in one place.
+ */
 typedef struct Loaded
 {
 	pqpool *(*open)(const char *, pqpool_error *);
@@ -362,7 +365,10 @@ give_back_after(int index, void *arg)
 static void
 test_pool_freed(void)
 {
-	/* nothing is to make the keeper look at the pool that is kept, for that would order things, too */
+	/*
+	 * nothing is to make the keeper look at the pool that is kept, for that would order
+	 * things, too
+	 */
 	Two two = { open_pool("pool_report=off"),
 				open_pool("pool_report=off pool_idle_timeout=0 pool_max_lifetime=0"), 0 };
 	pqpool *gone = two.gone;

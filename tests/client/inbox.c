@@ -9,8 +9,8 @@
 #define _GNU_SOURCE
 
 #include "client.h"
+#include "descriptors.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 
@@ -76,20 +76,6 @@ await(pqpool_inbox *inbox)
 	if (!WAIT_FOR(next(inbox, &result)))
 		give_up("nothing came into the inbox");
 	return result;
-}
-
-static int
-count_descriptors(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int n = 0;
-
-	if (directory == NULL)
-		give_up("no /proc/self/fd");
-	while (readdir(directory) != NULL)
-		n++;
-	closedir(directory);
-	return n;
 }
 
 /*

@@ -221,23 +221,31 @@ test_validation(void)
 	(void) pqpool_close(&pool, -1);
 }
 
-/* Of three connections the one that comes next is silent.  What is lent instead of it? */
+/*
+ * Of three connections one is silent.  Who takes all three gets others: which acquire meets
+ * it is not certain, as the keeper may be looking at it when its turn comes.
+ */
 static void
 test_silent_backend(const char *conninfo, int timeout_ms, const char *what)
 {
 	pqpool *pool = open_pool(conninfo);
-	PGconn *conn;
-	int pid;
+	PGconn *conns[3];
+	int pid, good = 0;
 
 	fill(pool, 3);
-	conn = acquire_or_give_up(pool);
-	pid = PQbackendPID(conn);
-	(void) pqpool_release(conn);
+	conns[0] = acquire_or_give_up(pool);
+	pid = PQbackendPID(conns[0]);
+	(void) pqpool_release(conns[0]);
 	if (kill(pid, SIGSTOP) != 0)
 		give_up("cannot stop a backend");
-	conn = pqpool_acquire(pool, timeout_ms, NULL);
-	ok(conn != NULL && PQbackendPID(conn) != pid && query_int(conn, "SELECT 1") == 1, "%s", what);
-	(void) pqpool_release(conn);
+	for (int i = 0; i < 3; i++)
+	{
+		conns[i] = pqpool_acquire(pool, timeout_ms, NULL);
+		good += conns[i] && PQbackendPID(conns[i]) != pid && query_int(conns[i], "SELECT 1") == 1;
+	}
+	is_int(good, 3, "%s", what);
+	for (int i = 0; i < 3; i++)
+		(void) pqpool_release(conns[i]);
 	is_int(stats_of(pool).found_dead, 1, "the silent one was found dead");
 	kill(pid, SIGCONT);
 	(void) pqpool_close(&pool, -1);
@@ -294,7 +302,10 @@ test_all_terminated(void)
 	(void) pqpool_close(&a.pool, -1);
 }
 
-/* After the death of one the others are asked before they are lent, though they were used just now. */
+/*
+ * After the death of one the others are asked before they are lent, though they were used
+ * just now.
+ */
 static void
 test_suspects(void)
 {

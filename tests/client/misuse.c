@@ -307,7 +307,8 @@ swap_recent(unsigned i, PGconn *conn)
 
 /*
  * Threads that use what they have borrowed, and between times try to return what they have
- * not: connections idle, gone, or bound to others. Loans are bound, so that none of the tries can succeed.
+ * not: connections idle, gone, or bound to others. Loans are bound, so that none of the
+ * tries can succeed.
  */
 static void
 blunder(int thread, void *arg)

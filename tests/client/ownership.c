@@ -140,7 +140,10 @@ typedef struct Storm
 	int rounds;
 } Storm;
 
-/* What a holder can do to a connection; all of it must be survived. Returns true if it has discarded it. */
+/*
+ * What a holder can do to a connection; all of it must be survived. Returns true if it has
+ * discarded it.
+ */
 static bool
 mistreat(PGconn *conn, unsigned what)
 {

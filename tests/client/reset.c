@@ -738,6 +738,9 @@ test_late_cancel(void)
 		PGconn *conn = acquire_or_give_up(pool);
 		int pid = PQbackendPID(conn);
 
+		/* the last request's thread may still be on its way out */
+		if (!WAIT_FOR(!cancel_is_under_way()))
+			give_up("a request does not end");
 		if (kill(postmaster, SIGSTOP) != 0)
 			give_up("cannot stop the server");
 		start_thread(&threads, cancel_it, conn);

@@ -261,7 +261,10 @@ test_closed_pool(void)
 	is_int(current(), 1, "a scope within");
 	is_code(pqpool_scope_leave(&scope), PQPOOL_OK, "the scope is left");
 	is_int(current(), DEFAULT, "and all is as it was");
-	/* a scope that could not be entered answers, too, and does not give another pool's connections */
+	/*
+	 * a scope that could not be entered answers, too, and does not give another pool's
+	 * connections
+	 */
 	PQPOOL_SCOPE(NULL)
 	{
 		wrong += current() >= 0;

@@ -3,9 +3,10 @@
  * shortage.c
  *	  A process that is short of memory, with the real libpq and a real server.
  *
- * Each allocation by libpq or by the library fails with a chance of one in so many, while several threads use pools in
- * every way.  Nobody may crash or hang, codes must be documented ones, and when
- * there is memory again the pool must lend, and leave nothing behind.
+ * Each allocation by libpq or by the library fails with a chance of one in so many, while
+ * several threads use pools in every way.  Nobody may crash or hang, codes must be
+ * documented ones, and when there is memory again the pool must lend, and leave nothing
+ * behind.
  *
  * tests/faults lets each allocation of the library fail, one by one; here it is
  * left to chance which.  The seed is printed, and can be given (SHORTAGE_SEED);
@@ -16,6 +17,7 @@
 #define _GNU_SOURCE
 
 #include "client.h"
+#include "descriptors.h"
 
 #if defined(__SANITIZE_THREAD__)
 
@@ -27,7 +29,6 @@ main(void)
 
 #else
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 
@@ -320,18 +321,6 @@ forget_a_loan(int index, void *arg)
 }
 
 /*---- and afterwards ----*/
-
-static int
-count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 static bool
 lends(void)

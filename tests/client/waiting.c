@@ -137,7 +137,10 @@ test_order_with_gaps(void)
 	{
 		int waiting = stats_of(line.pool).waiting;
 
-		/* timeout_ms is read after the thread has started, so it is set before and left until it waits */
+		/*
+		 * timeout_ms is read after the thread has started, so it is set before and left
+		 * until it waits
+		 */
 		line.timeout_ms = 60000;
 		fill_line(&line, &threads, 1);
 		line.timeout_ms = 100;

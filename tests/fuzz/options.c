@@ -7,14 +7,15 @@
  * What must hold for every string:
  *
  *		refused		there is a message, in one line, cut to its buffer and terminated; nothing is left in
- *					the struct; a password is not in the message
+ *					the struct but whose refusal it is; a password is not in the message
  *		accepted	every field is within its range; written down again and read once more is the same
  *		either		an option of the pool's, put in where it cannot change the meaning of anything else,
  *					changes nothing else
  *		no pool_ in it	it is accepted or refused as PQconninfoParse() does, and what is left for libpq is
- *					what PQconninfoParse() says, except where the two differ on purpose: a dbname that is
- *					itself a connection string is expanded, a service is looked up, and
- *					connect_timeout has to be a number already
+ *					what PQconninfoParse() says, except where the two differ on purpose: a
+ *					dbname that is itself a connection string is expanded, a service is
+ *					looked up, and connect_timeout has to be a number already; every refusal
+ *					is libpq's then
  *
  * libpq is asked by a connection that fails by intent.  That this one reaches
  * neither for the network nor for any file but the one service file is part of
@@ -155,13 +156,16 @@ static void
 check_refused(const Outcome *outcome)
 {
 	static const PoolOptions zeroed;
+	PoolOptions rest = outcome->options;
 	size_t len = strnlen(outcome->message, sizeof(outcome->message));
 
 	hold(len > 0, "refused without a message");
 	hold(len < sizeof(outcome->message), "the message does not end");
 	hold(strchr(outcome->message, '\n') == NULL, "two lines: %s", outcome->message);
+	hold(!outcome->options.no_memory, "no memory");
+	rest.by_libpq = false;
 	/* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): all of it, padding included */
-	hold(memcmp(&outcome->options, &zeroed, sizeof(zeroed)) == 0, "the struct is not zeroed");
+	hold(memcmp(&rest, &zeroed, sizeof(zeroed)) == 0, "the struct is not zeroed");
 }
 
 static void
@@ -178,7 +182,10 @@ parse(const char *conninfo, Outcome *outcome)
 		check_refused(outcome);
 }
 
-/* In buffers that are too small the message is the beginning of the same one; the sanitizer sees to their ends. */
+/*
+ * In buffers that are too small the message is the beginning of the same one; the sanitizer
+ * sees to their ends.
+ */
 static void
 check_short_buffers(const char *conninfo, const Outcome *outcome)
 {
@@ -264,7 +271,10 @@ hex(char c)
 	return found != NULL ? (int) (found - digits) % 16 : -1;
 }
 
-/* Could the word come out of the text, by whatever unescaping?  Says so too often rather than not. */
+/*
+ * Could the word come out of the text, by whatever unescaping?  Says so too often rather
+ * than not.
+ */
 static bool
 may_mention(const char *text, const char *word)
 {
@@ -348,6 +358,8 @@ check_against_libpq(const char *conninfo, const Outcome *outcome)
 	char *message = NULL;
 	PQconninfoOption *parsed = PQconninfoParse(conninfo, &message);
 
+	hold(outcome->accepted || outcome->options.by_libpq, "refused as if by the pool: %s: \"%s\"",
+		 outcome->message, conninfo);
 	if (parsed == NULL)
 		hold(!outcome->accepted, "accepted, but libpq says %s", message);
 	else if (may_be_expanded(conninfo, parsed))
@@ -414,7 +426,10 @@ change_pairs(const char *conninfo, const Outcome *outcome)
 	free(changed);
 }
 
-/* To the end of the query, or a query of its own: only where no later bracket or at sign says that it is none. */
+/*
+ * To the end of the query, or a query of its own: only where no later bracket or at sign
+ * says that it is none.
+ */
 static void
 add_to_query(const char *uri, const Outcome *outcome)
 {

@@ -20,10 +20,12 @@ warnings=(-Wall -Wextra -Werror)
 # A thread or memory error shall end the test, with a readable stack.
 sanitizer_flags=()
 
-# use_sanitizers KINDS: build with the compiler's -fsanitize=KINDS from here on, and end at the first finding.
+# use_sanitizers KINDS: build with the compiler's -fsanitize=KINDS from here on, and end at the first finding. SANITIZED says so
+# to run_one.sh.
 use_sanitizers()
 {
   local lib=$PWD/tests/lib
+  export SANITIZED=$1
   sanitizer_flags=("-fsanitize=$1" -fno-sanitize-recover=all -fno-omit-frame-pointer)
   export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
   export LSAN_OPTIONS=suppressions=$lib/lsan.supp:print_suppressions=0
@@ -126,6 +128,22 @@ build_faults()
   for source in tests/faults/*.c; do
     compile faults "$source" -Itests/faults -Iclient/include -Iclient/src -I"$("$PG_CONFIG" --includedir)" \
       "$STAGE_PREFIX/lib/libpqpool.a" "${flags[@]}" || return 1
+  done
+}
+
+# compile_libpq_user KIND SOURCE: a user of libpq's, who knows of nothing else.
+compile_libpq_user()
+{
+  local libdir
+  libdir=$("$PG_CONFIG" --libdir)
+  compile "$1" "$2" -I"$("$PG_CONFIG" --includedir)" -L"$libdir" "-Wl,-rpath,$libdir" -lpq
+}
+
+build_preload()
+{
+  local source
+  for source in tests/preload/*.c tests/preload/programs/*.c; do
+    compile_libpq_user preload "$source" || return
   done
 }
 

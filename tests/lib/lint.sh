@@ -32,6 +32,8 @@ flags_of()
   case $1 in
     *.cpp) echo "-std=c++11 -Itests/lib -Iclient/include -isystem $libpq_headers" ;;
     extension/*) echo "-std=gnu11 -Iextension -isystem $server_headers" ;;
+    client/preload/run.c) echo -std=gnu11 ;;
+    client/preload/*) echo "-std=gnu11 -DPQP_ENTRIES -D_GNU_SOURCE= -Iclient/include -isystem $libpq_headers -include client/preload/libpq.h" ;;
     client/*) echo "-std=gnu11 -Iclient/include -Iclient/src -isystem $libpq_headers" ;;
     # the extension's own files see the shim instead of the server's headers
     tests/sim/* | tests/unit/fleet.c) echo "-std=gnu11 -Itests/lib -Itests/sim/shim -Itests/sim -Iextension" ;;

@@ -5,7 +5,7 @@
 # Called by the Makefile before every target that tests, lints or shows something, so it must be quick and silent when nothing
 # is missing. What is missing is installed when we may (root, or sudo that asks nothing); otherwise the one command that would
 # do it is printed and we end non-zero. What only some tests want ("check?") is installed if it can be; else they are skipped.
-# Only Debian's apt is known.
+# Only Debian's apt is known; and npm for a few optional packages (npm.sh), which is asked last, by whoever we are.
 #
 # Installing postgresql or pgbouncer normally creates a cluster and starts services. Nobody who types `make check` asked for
 # these, so for the time of the install both are held back; a machine that has them already is left as it is.
@@ -18,6 +18,22 @@ PATH=$PATH:/usr/sbin:/sbin
 
 has() { command -v "$1" >/dev/null; }
 pgc() { "$PG_CONFIG" "$1"; }
+
+# Which of npm's packages Node.js finds; asked once for all, as it takes its time to start.
+# shellcheck disable=SC2317 # called by probes
+node_has()
+{
+  local name
+  if [ -z "${node_found-}" ]; then
+    local names
+    mapfile -t names < <(bash "$here/npm.sh" --names)
+    node_found=" $(NODE_PATH=${NODE_PATH-}:$(bash "$here/npm.sh" --path) node -p \
+      'process.argv.slice(1).filter(name => { try { return require(name) } catch { return false } }).join(" ")' -- "${names[@]}") "
+  fi
+  for name in "$@"; do
+    [[ $node_found == *" $name "* ]] || return 1
+  done
+}
 
 # The major version of the server to test with: what the chosen pg_config says, else what its path says, else what apt has.
 server_version()
@@ -55,7 +71,7 @@ missing_and_available()
 {
   local package
   missing "${@/%/?}" | while read -r package; do
-    ! apt-get install -s --no-install-recommends "$package" >/dev/null 2>&1 || echo "$package"
+    [[ $package == npm:* ]] || ! apt-get install -s --no-install-recommends "$package" >/dev/null 2>&1 || echo "$package"
   done
 }
 
@@ -115,11 +131,18 @@ if [ "${1-}" = --as-root ]; then
   exit 0
 fi
 
+# Of what npm has: no reason to end.
+finish()
+{
+  if [ -n "$(missing "${@/%/?}" | sed -n '/^npm:/p')" ]; then bash "$here/npm.sh" --install || true; fi
+  exit 0
+}
+
 mapfile -t packages < <(missing "$@")
 
 if has apt-get; then
   if [ ${#packages[@]} -eq 0 ] && [ -z "$(missing_and_available "$@")" ]; then
-    exit 0
+    finish "$@"
   elif [ "$(id -u)" = 0 ]; then
     bash "$here/setup.sh" --as-root "$@"
   elif has sudo && sudo -n true 2>/dev/null; then
@@ -138,3 +161,4 @@ if [ ${#packages[@]} -gt 0 ]; then
   has "$PG_CONFIG" || echo "setup: there is no PG_CONFIG=$PG_CONFIG; name the pg_config of the server to test with" >&2
   exit 1
 fi
+finish "$@"

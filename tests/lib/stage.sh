@@ -11,7 +11,8 @@
 #   5. on every way out (done, failed, Ctrl-C, terminated) stop whatever still runs out of the work directory, servers first,
 #      and remove the directory. KEEP=1 keeps it, and says where.
 #
-# The command finds STAGE_WORK (the work directory), HOME and TMPDIR inside it, and the copy as its current directory.
+# The command finds STAGE_WORK (the work directory), HOME and TMPDIR inside it, and the copy as its current directory;
+# and in STAGE_CACHE, outside, what npm has installed (npm.sh).
 
 set -euo pipefail
 
@@ -155,6 +156,8 @@ done
 # making a background command deaf to SIGINT, which every program under test would inherit.
 set -m
 cd "$work/src"
+STAGE_CACHE=$(bash "$source_tree/tests/lib/npm.sh" --directory) # it is in the caller's home directory
+export STAGE_CACHE
 env "${clear[@]}" STAGE_WORK="$work" HOME="$work/home" TMPDIR="$work/tmp" LC_ALL=C.UTF-8 PATH="$PATH:/usr/sbin:/sbin" \
   "${drop[@]}" "$@" < /dev/null &
 child=$!

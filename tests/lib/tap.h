@@ -41,7 +41,10 @@ static int tap_run; /* under tap_lock, as the next two */
 static int tap_failed;
 static bool tap_planned;
 
-/* Caller holds the lock. Comments go to standard output as well, to stay in order with what they explain. */
+/*
+ * Caller holds the lock. Comments go to standard output as well, to stay in order with what
+ * they explain.
+ */
 static inline void
 tap_result(bool passed, const char *format, va_list arguments)
 {

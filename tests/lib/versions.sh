@@ -5,10 +5,12 @@
 #   make check-versions                                  17 and 18, one after the other
 #   make check-versions VERSIONS=18 TESTS=t/230          one of them, and some of the tests (a regular expression)
 #   make check-versions MIRROR=URL                       a Debian mirror; otherwise the one among the machine's apt sources
+#   make check-versions WHERE_POSSIBLE=1                 a machine on which no such Debian can be made is no failure
 #
 # Each version is tested on the Debian release that has it, with that release's compilers and libraries: a minimal Debian in a
-# throwaway directory (debootstrap), in it what the tests need (setup.sh), a copy of this tree, and `make check`. Nothing is
-# installed into the machine, and no package host has to be known here.
+# throwaway directory (debootstrap), in it what the tests need (setup.sh), a copy of this tree, `make check`, and `make
+# check-preload` with that release's libpq and drivers. Nothing is installed into the machine, and no package host has to be
+# known here.
 #
 # All of a version's processes and mounts are in namespaces of their own, which end with their first process, however that
 # ends. So on every way out (done, failed, Ctrl-C, terminated) nothing is left but a directory to remove; KEEP=1 keeps it. It
@@ -27,10 +29,20 @@ child=
 # Without TESTS: what has to do with the server, and of the client library what libpq and the server could change under it.
 usual_tests='tests/(unit|t/[123])|tests/client/(default|errors|fork|inbox|ownership|reset|state|steer|tls|wrapper)'
 
+cannot_status=77 # of the inner script: it did not come to the tests
+
 die()
 {
   echo "check-versions: $*" >&2
   exit 1
+}
+
+# The machine is at fault, not what is tested.
+cannot()
+{
+  echo "check-versions: $*" >&2
+  [ "${WHERE_POSSIBLE:-0}" = 0 ] || echo "check-versions: NOT RUN" >&2
+  exit "$([ "${WHERE_POSSIBLE:-0}" = 0 ] && echo 1 || echo 0)"
 }
 
 # The Debian release that has this version.
@@ -53,7 +65,8 @@ step()
   "$@" > "$log" 2>&1 < /dev/null &
   if ! wait $!; then
     tail -n 60 "$log"
-    die "FAILED: $name"
+    echo "check-versions: FAILED: $name" >&2
+    exit "$cannot_status"
   fi
   echo "$name: $((SECONDS - start)) s"
 }
@@ -132,9 +145,20 @@ test_version()
   # shellcheck source=tests/lib/sources.sh
   source "$here/sources.sh"
   copy_sources "$here/../.." "$root/src"
-  step "packages installed" "$directory/setup.log" in_chroot "$root" bash /src/tests/lib/setup.sh check
+  step "packages installed" "$directory/setup.log" in_chroot "$root" bash /src/tests/lib/setup.sh check preload
   in_chroot "$root" "$pg_config" --version
-  in_chroot "$root" make --no-print-directory -C /src check TESTS="${TESTS:-$usual_tests}"
+  if matches 'tests/(unit|client|faults|t)/'; then
+    in_chroot "$root" make --no-print-directory -C /src check TESTS="${TESTS:-$usual_tests}"
+  fi
+  if matches 'tests/preload/'; then
+    in_chroot "$root" make --no-print-directory -C /src check-preload TESTS="${TESTS-}"
+  fi
+}
+
+# Are tests below such a directory among those that are asked for?
+matches()
+{
+  (cd "$here/../.." && find tests/*/ -maxdepth 1 -name '*.*') | grep -E "^$1" | grep -qE "${TESTS:-.}"
 }
 
 if [ "${1-}" = --inside ]; then
@@ -195,22 +219,23 @@ machine_mirror()
 }
 
 if [ "$(id -u)" != 0 ]; then
-  again=(env "VERSIONS=$VERSIONS" "TESTS=${TESTS-}" "MIRROR=${MIRROR-}" "KEEP=${KEEP-}" "JOBS=${JOBS-}" bash "$here/versions.sh")
+  again=(env "VERSIONS=$VERSIONS" "TESTS=${TESTS-}" "MIRROR=${MIRROR-}" "KEEP=${KEEP-}" "JOBS=${JOBS-}"
+    "WHERE_POSSIBLE=${WHERE_POSSIBLE-}" bash "$here/versions.sh")
   if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then exec sudo -n "${again[@]}"; fi
-  die "a chroot takes root, and this is $(id -un). Run it so: sudo make check-versions VERSIONS='$VERSIONS'"
+  cannot "a chroot takes root, and this is $(id -un). Run it so: sudo make check-versions VERSIONS='$VERSIONS'"
 fi
 
 for version in $VERSIONS; do
   release_of "$version" >/dev/null
 done
 unshare --mount --ipc --pid --fork --kill-child true ||
-  die "root may not make namespaces or mounts here (a container?): run it on a machine, or in a privileged container"
+  cannot "root may not make namespaces or mounts here (a container?): run it on a machine, or in a privileged container"
 : "${MIRROR:=$(machine_mirror)}"
 if [ -z "$MIRROR" ]; then # apt has no lists yet
   apt-get -q update >/dev/null || true
   MIRROR=$(machine_mirror)
 fi
-[ -n "$MIRROR" ] || die "no Debian archive among apt's sources; name one: make check-versions MIRROR=URL"
+[ -n "$MIRROR" ] || cannot "no Debian archive among apt's sources; name one: make check-versions MIRROR=URL"
 
 trap clean_up EXIT # which keeps the exit status
 trap 'on_signal INT' INT
@@ -220,17 +245,23 @@ trap 'on_signal HUP' HUP
 # Job control: a Ctrl-C reaches us alone, and in time.
 set -m
 failed=
+unable=
 for version in $VERSIONS; do
   start=$SECONDS
   work=$(cd "${TMPDIR:-/var/tmp}" && mktemp -d "$PWD/pgpm-versions.XXXXXX")
   setpriv --pdeathsig KILL unshare --mount --propagation private --ipc --pid --fork --kill-child \
     bash "$here/versions.sh" --inside "$work" "$version" "$MIRROR" < /dev/null 2> /dev/null &
   child=$!
-  verdict=passed
-  wait "$child" || verdict=FAILED
-  [ "$verdict" = passed ] || failed+=" $version"
+  status=0
+  wait "$child" || status=$?
   child=
   clean_up
+  case $status in
+    0) verdict=passed ;;
+    "$cannot_status") verdict='NOT RUN' unable+=" $version" ;;
+    *) verdict=FAILED failed+=" $version" ;;
+  esac
   echo "== PostgreSQL $version $verdict in $((SECONDS - start)) s"
 done
 [ -z "$failed" ] || die "FAILED with PostgreSQL$failed"
+[ -z "$unable" ] || cannot "no Debian could be made here for PostgreSQL$unable"

@@ -1,10 +1,11 @@
 #!/usr/bin/perl
 #
-# with_server.pl SOURCE PROGRAM: run one test of the client library with a server of its own, and pass on its TAP and its
-# verdict. Called by run_one.sh.
+# with_server.pl SOURCE PROGRAM [ARGUMENT]...: run one test of the client library with a server of its own, and pass on its TAP
+# and its verdict. Called by run_one.sh.
 #
 # The server has pgpool_monitor loaded and created; what else it shall have stands in the first comment of the test's source,
 # a line each:   server: name = value
+# and what shall be in the program's environment:   environment: NAME = value
 # The program finds it by libpq's own PGHOST, PGPORT and PGDATABASE.
 
 use strict;
@@ -21,13 +22,14 @@ BEGIN
 
 use PgpoolMonitor;
 
-my ($source, $program) = @ARGV;
+my ($source, @program) = @ARGV;
 
-my %settings;
+my (%settings, %environment);
 open(my $fh, '<', $source) or die "$source: $!";
 while (<$fh>)
 {
-	$settings{$1} = $2 if m{^[\s/]*\*\s*server:\s*([\w.]+)\s*=\s*(.*?)\s*(?:\*/)?$};
+	$settings{$1} = $2 if m{^[\s/#]*\*\s*server:\s*([\w.]+)\s*=\s*(.*?)\s*(?:\*/)?$};
+	$environment{$1} = $2 if m{^[\s/#]*\*\s*environment:\s*(\w+)\s*=\s*(.*?)\s*(?:\*/)?$};
 	last if m{\*/};
 }
 close $fh;
@@ -42,7 +44,8 @@ if ($pid == 0)
 	$ENV{PGHOST} = $node->host;
 	$ENV{PGPORT} = $node->port;
 	$ENV{PGDATABASE} = 'postgres';
-	exec $program or die "$program: $!";
+	%ENV = (%ENV, %environment);
+	exec { $program[0] } @program or die "$program[0]: $!";
 }
 waitpid($pid, 0);
 exit verdict($node, $?, $out, '#');

@@ -324,7 +324,10 @@ its_turn()
 	rl::ctx().sched();
 }
 
-/* Run a test; true: nothing was found.  Else the execution is made once more, and its steps are written out. */
+/*
+ * Run a test; true: nothing was found.  Else the execution is made once more, and its steps
+ * are written out.
+ */
 template <class Test>
 static bool
 explore(rl::iteration_t *executions, bool tell)

@@ -786,7 +786,10 @@ class Pool
 		return true;
 	}
 
-	/* By a thread that has the PGconn, whether the loan is its own or not.  False: somebody else was first. */
+	/*
+	 * By a thread that has the PGconn, whether the loan is its own or not.  False: somebody
+	 * else was first.
+	 */
 	bool
 	release_slowly(Slot *slot, bool keep)
 	{

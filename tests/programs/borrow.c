@@ -1,5 +1,6 @@
 /*
- * borrow.c: a pool and borrowers that do what they are told when they are told, for tests about who gets a connection when.
+ * borrow.c: a pool and borrowers that do what they are told when they are told, for tests
+ * about who gets a connection when.
  *
  *	borrow CONNINFO
  *
@@ -11,7 +12,8 @@
  *	stats			a line of key=value; lists are in the order in which things happened
  *	quit			the end, as is the end of the input
  *
- * Answers do not wait for borrowers: stats says what became of them. At its end the program closes the pool.
+ * Answers do not wait for borrowers: stats says what became of them. At its end the program
+ * closes the pool.
  */
 #include <pqpool.h>
 #include <pthread.h>

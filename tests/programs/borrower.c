@@ -1,5 +1,6 @@
 /*
- * borrower.c: borrows connections of a pool and does not give them back, or not soon, steered by its standard input.
+ * borrower.c: borrows connections of a pool and does not give them back, or not soon,
+ * steered by its standard input.
  *
  *	borrower CONNINFO
  *
@@ -36,7 +37,10 @@ typedef struct Errand
 	char sql[256];
 } Errand;
 
-/* Under the mutex if conn is kept.  The server may end it, or refuse it: that is the test's business. */
+/*
+ * Under the mutex if conn is kept.  The server may end it, or refuse it: that is the test's
+ * business.
+ */
 static void
 ask(PGconn *conn, const char *sql)
 {

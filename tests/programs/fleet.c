@@ -1,5 +1,6 @@
 /*
- * fleet.c: one process of a fleet: a pool, and threads that want connections from it, steered by its standard input.
+ * fleet.c: one process of a fleet: a pool, and threads that want connections from it,
+ * steered by its standard input.
  *
  *	fleet POOL THREADS MAX_SIZE
  *
@@ -10,7 +11,8 @@
  *	work		they go on
  *	stats		a line of key=value
  *
- * At the end of its input it closes the pool in order and prints a last line of the same kind, which begins with "done".
+ * At the end of its input it closes the pool in order and prints a last line of the same
+ * kind, which begins with "done".
  */
 #include <pqpool.h>
 #include <pthread.h>

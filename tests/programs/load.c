@@ -1,9 +1,11 @@
 /*
- * load.c: threads that use a pool until told to stop, for tests that do something to the server meanwhile.
+ * load.c: threads that use a pool until told to stop, for tests that do something to the
+ * server meanwhile.
  *
  *	load THREADS CONNINFO
  *
- * Each thread borrows a connection, asks a question, and gives it back. Every tenth of a second prints
+ * Each thread borrows a connection, asks a question, and gives it back. Every tenth of a
+ * second prints
  *
  *	progress:<questions answered>
  *

@@ -10,6 +10,7 @@ use Test::More;
 
 my $header = 'client/include/pqpool.h';
 my $pages = "$ENV{STAGE_PREFIX}/share/man/man3";
+my $programs = "$ENV{STAGE_PREFIX}/share/man/man1";
 
 sub slurp
 {
@@ -19,11 +20,17 @@ sub slurp
 	return scalar <$file>;
 }
 
-sub names_in
+sub read_names
 {
 	my ($directory) = @_;
 	opendir(my $dir, $directory) or return ();
-	return map { s/\.3$//r } grep { /^[^.]/ } sort readdir $dir;
+	return grep { /^[^.]/ } sort readdir $dir;
+}
+
+sub names_in
+{
+	my ($directory) = @_;
+	return map { s/\.3$//r } read_names($directory);
 }
 
 # A page as its reader sees it, on one line, without what the formatter adds.
@@ -110,6 +117,24 @@ like($read{pqpool_event}, qr/NAME pqpool_event(?:, \w+)* - \w/, 'a type');
 like($read{libpqpool}, qr/ Fork A child may use .* CALLS AND TYPES .* pqpool_open opens a pool/, 'the overview');
 unlike($all, qr/\bAPI\b|WARN_UNUSED|C_BEGIN/, 'and nothing of the machinery');
 
+# The program: what it takes is on its page, and nothing else.
+my $run = "$ENV{STAGE_PREFIX}/bin/pqpool-run";
+my $help = `'$run' --help`;
+my $run_page = slurp("$programs/pqpool-run.1");
+my %options = map { $_ => 1 } $help =~ /^  (--[\w-]+)/gm;
+my ($on_page) = $run_page =~ /^\.SH OPTIONS\n(.*)^\.SH EXIT STATUS/ms;
+my %paged = map { s/\\-/-/gr => 1 } $on_page =~ /^\.B[IR]? (\\-\\-[\w\\-]+)/gm;
+is_deeply([ sort keys %paged ], [ sort keys %options ], 'pqpool-run: its page has the options of --help');
+my ($version) = slurp('client/Makefile') =~ /^VERSION = (\S+)/m;
+is(`'$run' --version`, "pqpool-run (libpqpool) $version\n", 'pqpool-run --version');
+like($run_page, qr/libpqpool \Q$version\E"/, 'which is on its page as well');
+for my $line (split /\n/, $help)
+{
+	my ($option, $default) = $line =~ /^  (--[\w-]+)=\.\.\..*; default (\d+\w*)/ or next;
+	my ($text) = $run_page =~ /^\.B\S* \Q@{[ $option =~ s{-}{\\-}gr ]}\E=(.*?)^\.TP/ms;
+	like($text, qr/Default: \Q$default\E/, "$option: with its default");
+}
+
 # ---- in order -------------------------------------------------------------------------------------------------------------
 
 # The formatter's warnings about each file, "" if there are none.
@@ -118,15 +143,16 @@ sub lint
 	my ($directory) = @_;
 	my $said = '';
 
-	for my $name (grep { !-l "$directory/$_.3" } names_in($directory))
+	for my $file (grep { !-l && -f } map { "$directory/$_" } read_names($directory))
 	{
-		$said .= `groff -man -Tutf8 -ww -z '$directory/$name.3' 2>&1`;
-		$said .= `mandoc -T lint -W warning '$directory/$name.3' 2>&1` if system('command -v mandoc >/dev/null') == 0;
+		$said .= `groff -man -Tutf8 -ww -z '$file' 2>&1`;
+		$said .= `mandoc -T lint -W warning '$file' 2>&1` if system('command -v mandoc >/dev/null') == 0;
 	}
 	return $said;
 }
 
 is(lint($pages), '', 'no formatter has a warning');
+is(lint($programs), '', 'nor about the program');
 SKIP:
 {
 	system('command -v lexgrog >/dev/null') == 0 or skip('no lexgrog', 1);
@@ -156,6 +182,7 @@ sub files_in
 
 is(make('install prefix=/usr', "DESTDIR='$root'"), 0, 'make install DESTDIR=');
 is_deeply([ names_in("$root/usr/share/man/man3") ], [ sort keys %page ], 'installs all pages');
+is_deeply([ read_names("$root/usr/share/man/man1") ], ['pqpool-run.1'], "and the program's");
 is_deeply([ grep { (stat "$root/usr/share/man/man3/$_.3")[2] % 8 != 4 } keys %page ], [], 'that everybody may read');
 system('touch', "$root/usr/share/man/man3/PQexec.3", "$root/usr/share/man/man3/pqpool_of_last_year.3");
 is(make('uninstall prefix=/usr', "DESTDIR='$root'"), 0, 'make uninstall DESTDIR=');

@@ -71,7 +71,7 @@ is_deeply(\%seen, { c => 4, cpp => 1, python => 1 }, 'all samples have been trie
 
 # Whatever looks like a name of ours stands in the header of its language.
 my $header = slurp('client/include/pqpool.h');
-for my $document ('client/README.md', 'client/INTERNALS.md', 'README.md')
+for my $document ('client/README.md', 'client/INTERNALS.md', 'README.md', 'extension/README.md')
 {
 	my $text = slurp($document);
 	my ($place) = $document =~ m{^(.*/)?};

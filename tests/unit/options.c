@@ -463,6 +463,34 @@ check_user_options(const char *conninfo, const char *expected, const char *what)
 }
 
 static void
+check_target(const char *conninfo, PqpTarget expected, bool replication, const char *what)
+{
+	PoolOptions o;
+
+	if (!ok(parse(conninfo, &o), "%s: %s", what, message))
+		return;
+	is_int(o.target, expected, "%s", what);
+	is_int(o.replication, replication, "%s: a replication connection, or not", what);
+	pqp_options_free(&o);
+}
+
+static void
+test_target(void)
+{
+	check_target("", PQP_TARGET_ANY, false, "no target");
+	check_target("target_session_attrs=any", PQP_TARGET_ANY, false, "any");
+	check_target("target_session_attrs=read-write", PQP_TARGET_READ_WRITE, false, "read-write");
+	check_target("postgres://h/?target_session_attrs=read-only", PQP_TARGET_READ_ONLY, false,
+				 "read-only");
+	check_target("target_session_attrs=primary", PQP_TARGET_PRIMARY, false, "primary");
+	check_target("target_session_attrs=standby", PQP_TARGET_STANDBY, false, "standby");
+	check_target("target_session_attrs=prefer-standby", PQP_TARGET_ANY, false, "prefer-standby");
+	setenv("PGTARGETSESSIONATTRS", "standby", 1);
+	check_target("replication=database", PQP_TARGET_STANDBY, true, "by the environment");
+	unsetenv("PGTARGETSESSIONATTRS");
+}
+
+static void
 test_user_options(void)
 {
 	char path[] = "/tmp/pqp_service.XXXXXX";
@@ -698,7 +726,10 @@ count_disagreements(int rounds)
 	return wrong;
 }
 
-/* Our own options among junk: nothing to compare with, but nothing may break, and errors have a text. */
+/*
+ * Our own options among junk: nothing to compare with, but nothing may break, and errors
+ * have a text.
+ */
 static int
 count_silent_errors(int rounds)
 {
@@ -764,6 +795,7 @@ main(void)
 	test_environment();
 	test_names();
 	test_user_options();
+	test_target();
 
 	random_state = UINT64_C(0x9e3779b97f4a7c15);
 	is_int(count_differences(3000, "", append_pair), 0, "pairs reach libpq as they are meant");

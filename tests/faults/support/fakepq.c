@@ -743,6 +743,12 @@ PQport(const PGconn *conn)
 }
 
 char *
+PQpass(const PGconn *conn)
+{
+	return (char *) (value_of(conn, "password") ? value_of(conn, "password") : "");
+}
+
+char *
 PQerrorMessage(const PGconn *conn)
 {
 	return (char *) (conn ? conn->error : "connection pointer is NULL\n");

@@ -40,7 +40,10 @@ typedef struct FakeServer
 
 extern void fakepq_behave(FakeServer server);
 
-/* What is alive: connections and their sockets, results, cancels, notifications, lists of options. */
+/*
+ * What is alive: connections and their sockets, results, cancels, notifications, lists of
+ * options.
+ */
 extern int fakepq_alive(void);
 
 /* Whatever the server was to do later, it does now. */

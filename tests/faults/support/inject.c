@@ -445,7 +445,10 @@ extern long __wrap_syscall(long number, ...);
 extern int __wrap_pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
 										 clockid_t clock, const struct timespec *until);
 
-/* What the library sees is the real clock + ahead + (FAST - 1) * what has passed since fast_since, if fast. */
+/*
+ * What the library sees is the real clock + ahead + (FAST - 1) * what has passed since
+ * fast_since, if fast.
+ */
 static _Atomic FaultsClock how = VIRTUAL_TIME;
 static _Atomic int64_t ahead;	   /* ns */
 static _Atomic int64_t fast_since; /* ns, real */

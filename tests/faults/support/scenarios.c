@@ -14,7 +14,6 @@
 #include "fakepq.h"
 #include "inject.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -23,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "internal.h"
 #include "tap.h"
 
@@ -715,7 +715,10 @@ in_child(pqpool *pool, PGconn *loan)
 
 #define BOTH (ALONE | HELPED)
 
-/* AddressSanitizer may leave the lock of its allocator, held by another thread, to the child, which then hangs. */
+/*
+ * AddressSanitizer may leave the lock of its allocator, held by another thread, to the
+ * child, which then hangs.
+ */
 #ifdef __SANITIZE_ADDRESS__
 #define FORKS ALONE
 #else
@@ -770,7 +773,10 @@ typedef struct Plan
 	long counted, hit; /* results */
 } Plan;
 
-/* Soon after there is memory again; not at once, since after a failure the next attempt has its time. */
+/*
+ * Soon after there is memory again; not at once, since after a failure the next attempt has
+ * its time.
+ */
 static void
 check_usable(pqpool *pool)
 {
@@ -806,19 +812,6 @@ run_in_thread(void *arg)
 	check_usable(pool);
 	close_pool(pool);
 	return NULL;
-}
-
-static int
-count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (dir && readdir(dir))
-		n++;
-	if (dir)
-		(void) closedir(dir);
-	return n;
 }
 
 /* Until all that was closed is gone; it is swept early, so that nobody has to wait for it. */

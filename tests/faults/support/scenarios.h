@@ -34,7 +34,10 @@ typedef enum Staff
  */
 extern void survive_all(Staff staff, unsigned kinds, bool onward, const char *what, long stride);
 
-/* One run in which nothing of these kinds ever worked before: what the library makes once for the process. */
+/*
+ * One run in which nothing of these kinds ever worked before: what the library makes once
+ * for the process.
+ */
 extern void survive_cold(Staff staff, unsigned kinds);
 
 /* Before any of the others: there is no pthread_key_create, and then there is. */
