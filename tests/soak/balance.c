@@ -15,11 +15,12 @@
  *				main thread, and in the length of the library's tables, which grow by doubling: some
  *				hundred bytes, as far as was seen.  One PGconn that leaks is 36 KiB.
  *	resident	pages of the process.  Fragmentation, and stacks that libc keeps, may make some
- *				difference; under the sanitizers, which keep freed memory on purpose, it means nothing.
+ *				difference; under the sanitizers, which keep freed memory on purpose, it
+ *				means nothing.
  *
  *-------------------------------------------------------------------------
  */
-#include "soak.h"
+#include "play.h"
 
 #include <dirent.h>
 #include <malloc.h>
@@ -101,6 +102,11 @@ take_balance(void)
 static bool
 is_settled(const Balance *base, Balance *now)
 {
+	/*
+	 * the witness's own connection, where it is pooled, shall have forgotten what it was
+	 * used for: else there are two of them
+	 */
+	sleep_ms(100);
 	*now = take_balance();
 	return now->descriptors <= base->descriptors && now->threads <= base->threads &&
 		   now->sessions == 0;

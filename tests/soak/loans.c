@@ -101,7 +101,10 @@ loan_release(Self *self, Loan *loan)
 
 /*---- queries ----*/
 
-/* The outcome of something on the server: lost sessions are allowed if something happened to them. */
+/*
+ * The outcome of something on the server: lost sessions are allowed if something happened
+ * to them.
+ */
 static bool
 judge_result(Call *call, const Loan *loan, const PGresult *result, bool good)
 {
@@ -115,6 +118,8 @@ judge_result(Call *call, const Loan *loan, const PGresult *result, bool good)
 	/* the last words of a session that ends; or none, and PQstatus may learn of the end later */
 	if (!good && (sqlstate == NULL || strncmp(sqlstate, "57P", 3) == 0))
 		lost = true;
+	if (loan->cancel_due && sqlstate != NULL && strcmp(sqlstate, "57014") == 0)
+		situation |= CANCELLED;
 	snprintf(message, sizeof(message), "process %d of %s: %s%s", loan->pid, loan->application,
 			 PQresStatus(PQresultStatus(result)),
 			 result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(loan->conn));
@@ -189,7 +194,7 @@ try(const Loan *loan, const char *sql)
 }
 
 static void
-cancel_own(Self *self, const Loan *loan)
+cancel_own(Self *self, Loan *loan)
 {
 	static const int timeouts[] = { -1, 30000, 1, 10 };
 	int timeout = timeouts[draw(self, countof(timeouts))];
@@ -203,13 +208,14 @@ cancel_own(Self *self, const Loan *loan)
 	(void) pqpool_cancel(loan->conn, timeout, &err);
 	situation = turbulent_since(loan->since) ? TURBULENT : USUAL;
 	(void) call_end(&call, err.code, situation, err.message);
+	loan->cancel_due = loan->cancel_due || err.code == PQPOOL_TIMED_OUT;
 	if (draw(self, 4) != 0)
 		for (PGresult *result; (result = PQgetResult(loan->conn)) != NULL;)
 			PQclear(result);
 }
 
 void
-loan_mistreat(Self *self, const Loan *loan)
+loan_mistreat(Self *self, Loan *loan)
 {
 	switch (draw(self, 60))
 	{

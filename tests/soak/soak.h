@@ -1,83 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * soak.h
- *	  What the parts of the soak share.  How it works: soak.c.
+ *	  What the parts of the soak of the client library share.  How it works: soak.c.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SOAK_H
 #define SOAK_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+#include "play.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <libpq-fe.h>
 #include <pqpool.h>
 
-#define countof(array) ((int) (sizeof(array) / sizeof((array)[0])))
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNDER_SANITIZER true
-#else
-#define UNDER_SANITIZER false
-#endif
-
-/* A fork takes every pool's lock, and ThreadSanitizer knows 64 locks at once; the library has others. */
+/*
+ * A fork takes every pool's lock, and ThreadSanitizer knows 64 locks at once; the library
+ * has others.
+ */
 #define SLOTS 5
 #define SCOPE_POOLS 3 /* pools that scopes own, at a time */
-
-/* Time to recover that is granted when the server is back, for it and for the pools. */
-#define GRACE_MS 5000
-
-/* Of an acquire that waits for as long as the pool is told to; nothing waits that long that works. */
-#define PATIENCE_MS 60000
-
-/*---- time and chance (soak.c) ----*/
-
-extern atomic_bool stopping; /* of this round */
-
-extern int64_t now_ms(void);
-extern double seconds_run(void); /* since the program began */
-extern void sleep_ms(int64_t ms);
-
-/* True as soon as the condition is; false when that many milliseconds have passed. */
-#define WAIT_FOR(condition, patience_ms)                            \
-	__extension__({                                                 \
-		int64_t wait_until_ = now_ms() + (patience_ms);             \
-		bool reached_;                                              \
-		while (!(reached_ = (condition)) && now_ms() < wait_until_) \
-			sleep_ms(2);                                            \
-		reached_;                                                   \
-	})
-
-/* An environment variable. */
-extern int64_t number_from(const char *name, int64_t otherwise);
-
-/*---- threads (soak.c) ----*/
-
-typedef struct Self
-{
-	const char *role;
-	int index;
-	uint64_t random;
-	/* what it is doing, for whoever looks for those that hang */
-	_Atomic(const char *) doing; /* NULL: nothing that could hang */
-	_Atomic(int64_t) since;
-} Self;
-
-extern unsigned draw(Self *self, unsigned n);
-extern Self *self_new(const char *role, int index);
-extern void self_free(Self *self);
 
 /*---- situations, verdicts (verdict.c) ----*/
 
@@ -85,12 +25,13 @@ extern void self_free(Self *self);
 enum
 {
 	USUAL = 0,
-	TURBULENT = 1, /* the server was down, or had come back less than GRACE_MS ago */
-	STRUCK = 2,	   /* this session was ended by the administrator */
-	PAUSED = 4,	   /* the pool was */
-	CLOSING = 8,   /* the pool was being closed */
-	CROWDED = 16,  /* few may wait for the pool */
-	BOUND = 32,	   /* the pool's loans are bound: its waiters may be in a deadlock */
+	TURBULENT = 1,	/* the server was down, or had come back less than GRACE_MS ago */
+	STRUCK = 2,		/* this session was ended by the administrator */
+	PAUSED = 4,		/* the pool was */
+	CLOSING = 8,	/* the pool was being closed */
+	CROWDED = 16,	/* few may wait for the pool */
+	BOUND = 32,		/* the pool's loans are bound: its waiters may be in a deadlock */
+	CANCELLED = 64, /* by a request of which the holder knows that it may still get through */
 };
 
 typedef enum Op
@@ -145,12 +86,6 @@ extern Call call_begin(Self *self, Op op, Slot *slot);
 /* Counts the outcome, and fails the run if the code is not allowed; true if it is PQPOOL_OK. */
 extern bool call_end(Call *call, int code, unsigned situation, const char *message);
 
-/* The run has failed; it goes on. */
-extern void failure(const char *format, ...) __attribute__((format(printf, 1, 2)));
-extern void give_up(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-
-extern int failures(void);
-extern int64_t operations(void);
 extern void print_summary(void);
 
 /*---- pools (pools.c) ----*/
@@ -210,24 +145,27 @@ typedef struct Loan
 	char application[32]; /* how the session is called; empty: not known */
 	bool discards;		  /* the pool's policy */
 	bool bound;			  /* as the pool lends them */
+	bool cancel_due;	  /* a cancel timed out, and may still get through */
 } Loan;
 
 /* Nobody else has it, and it is idle. */
 extern void loan_take(Self *self, Loan *loan);
 
-/* It answers, and as it should; false: its server is lost, which was allowed or has failed the run. */
+/*
+ * It answers, and as it should; false: its server is lost, which was allowed or has failed
+ * the run.
+ */
 extern bool loan_check(Self *self, const Loan *loan);
 
 /* Run a statement, judged in the same way. */
 extern bool loan_run(Self *self, const Loan *loan, const char *sql);
 
 /* Do something to it that a holder may do, and leave it like that. */
-extern void loan_mistreat(Self *self, const Loan *loan);
+extern void loan_mistreat(Self *self, Loan *loan);
 
 /* No longer ours; to be said before it is given back. */
 extern void loan_drop(Loan *loan);
 extern void loan_release(Self *self, Loan *loan);
-extern int loans_out(void);
 
 /* For another thread to take over, or to cancel; false: no room, it is still ours. */
 extern bool mail_put(Self *self, Loan *loan);
@@ -242,30 +180,5 @@ extern void *work(void *self);		  /* worker.c */
 extern void *hurry(void *self);		  /* worker.c */
 extern void *churn(void *self);		  /* worker.c */
 extern void *bring_forth(void *self); /* children.c */
-extern void *disturb(void *self);	  /* chaos.c */
-
-/*---- disturbances (chaos.c) ----*/
-
-extern bool turbulent_since(int64_t when);
-extern bool struck_since(int pid, int64_t when); /* pid 0: any */
-extern void print_disturbances(void);
-extern PGconn *connect_witness(void);
-
-/*---- what is left (balance.c) ----*/
-
-typedef struct Balance
-{
-	int descriptors;
-	int threads;
-	int64_t heap;
-	int64_t resident;
-	int sessions;
-} Balance;
-
-extern Balance take_balance(void);
-
-/* Wait until nothing is left that was not there at `base`. */
-extern Balance settle(const Balance *base, const char *when);
-extern void compare_memory(const Balance *middle, const Balance *end);
 
 #endif /* SOAK_H */

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 #
-# soak.pl PROGRAM: run the soak (soak.c) with a server of its own, and restart that when the program asks for it. Called by
+# soak.pl PROGRAM [ARGUMENT]...: run a soak with a server of its own, and restart that when the program asks for it. Called by
 # run_one.sh.
 #
 # The program finds the server by libpq's own PGHOST, PGPORT and PGDATABASE. It writes how the server shall be stopped, a line
@@ -22,7 +22,7 @@ use Fcntl qw(F_SETFD);
 use IO::Handle;
 use PgpoolMonitor;
 
-my ($program) = @ARGV;
+my @program = @ARGV;
 
 my $node = PgpoolMonitor::node('server', 'pgpool_monitor.mode' => 'share', max_connections => 200);
 
@@ -43,7 +43,7 @@ if ($pid == 0)
 	$ENV{PGHOST} = $node->host;
 	$ENV{PGPORT} = $node->port;
 	$ENV{PGDATABASE} = 'postgres';
-	exec $program or die "$program: $!";
+	exec { $program[0] } @program or die "$program[0]: $!";
 }
 close $ask;
 close $answer;

@@ -1,8 +1,9 @@
 #!/bin/bash
 #
-# soak.sh [--sanitize=KINDS]: build the soak (soak.c) and run it against a server of its own. Called by `make soak`, in a stage
-# (stage.sh). SOAK_SECONDS and SOAK_SEED are the program's; with --sanitize the client library and the program are built with
-# gcc's -fsanitize=KINDS, the server is not.
+# soak.sh [--sanitize=KINDS]: build the soaks, of the client library (soak.c) and of the preloaded pool (unaware.c), and run each
+# against a server of its own. Called by `make soak`, in a stage (stage.sh). SOAK_OF says which ("client preload"); SOAK_SECONDS
+# and SOAK_SEED are the programs', the preloaded pool's takes two minutes at most; with --sanitize the client library and the
+# programs are built with gcc's -fsanitize=KINDS, the server is not.
 
 set -euo pipefail
 
@@ -17,22 +18,42 @@ esac
 [[ $SOAK_SECONDS =~ ^[1-9][0-9]*$ ]] ||
   { echo "soak: SOAK_SECONDS must be a number of seconds, at least 1, not '$SOAK_SECONDS'" >&2; exit 2; }
 [[ ${SOAK_SEED-} =~ ^[0-9]*$ ]] || { echo "soak: SOAK_SEED must be a number, not '$SOAK_SEED'" >&2; exit 2; }
-# What hangs is the program's to notice; this is for the program.
-export SOAK_SECONDS SOAK_SEED TEST_LIMIT=$((SOAK_SECONDS + 900))
+: "${SOAK_OF:=client preload}"
+[[ $SOAK_OF =~ ^(client|preload)(\ (client|preload))*$ ]] ||
+  { echo "soak: SOAK_OF must be \"client\", \"preload\" or both, not '$SOAK_OF'" >&2; exit 2; }
 
+# run SOURCE SECONDS
+run()
+{
+  local name status=0
+  name=$(basename "$1")
+  # What hangs is the program's to notice; this is for the program.
+  SOAK_SECONDS=$2 SOAK_SEED=$SOAK_SEED TEST_LIMIT=$(($2 + 900)) bash tests/lib/run_one.sh "$1" || status=$?
+  if [ "$status" != 0 ]; then
+    find "$STAGE_WORK/log/$name" -name '*server.log' | while read -r log; do
+      printf '\n==== the end of the server'"'"'s log\n'
+      tail -n 60 "$log"
+    done
+    echo "soak: FAILED ($name)"
+  fi
+  return "$status"
+}
+
+: "${SOAK_SEED:=}"
 build_server
 step "extension built" build_extension
 step "client library built" build_client
-step "soak built" compile_user soak tests/soak/soak.c
 use_test_modules
 
-status=0
-bash tests/lib/run_one.sh tests/soak/soak.c || status=$?
-if [ "$status" != 0 ]; then
-  find "$STAGE_WORK/log/soak.c" -name '*server.log' | while read -r log; do
-    printf '\n==== the end of the server'"'"'s log\n'
-    tail -n 60 "$log"
-  done
-  echo "soak: FAILED"
-fi
-exit "$status"
+for of in $SOAK_OF; do
+  case $of in
+    client)
+      step "soak built" compile_user soak tests/soak/soak.c
+      run tests/soak/soak.c "$SOAK_SECONDS"
+      ;;
+    preload)
+      step "soak of a program that knows of no pool built" compile_libpq_user soak tests/soak/unaware.c
+      run tests/soak/unaware.c $((SOAK_SECONDS < 120 ? SOAK_SECONDS : 120))
+      ;;
+  esac
+done

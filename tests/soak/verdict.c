@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * verdict.c
- *	  Which outcome of which operation is allowed when; counts, failures.
+ *	  Which outcome of which operation is allowed when; counts.
  *
  * The table is pqpool.h as a test: what is not in it may not happen.
  *
@@ -9,9 +9,6 @@
  */
 #include "soak.h"
 
-#include <stdarg.h>
-
-#define SHOWN_FAILURES 20
 #define CODES 64
 
 #define EVERY_ACQUIRE(op)                                                  \
@@ -48,6 +45,7 @@ static const struct
 	{ OP_QUERY, PQPOOL_OK, USUAL },
 	{ OP_QUERY, PQPOOL_SERVER_DOWN, TURBULENT },
 	{ OP_QUERY, PQPOOL_SERVER_DOWN, STRUCK },
+	{ OP_QUERY, PQPOOL_SYSTEM, CANCELLED },
 	{ OP_RELEASE, PQPOOL_OK, USUAL },
 	{ OP_RETURN_CONNECTION, PQPOOL_OK, USUAL },
 	{ OP_DISCARD, PQPOOL_OK, USUAL },
@@ -117,49 +115,11 @@ static const char *const names[OPS] = {
 	[OP_CHILD] = "fork",
 };
 
-/* Relaxed: the counts must not order what the library should have ordered, or ThreadSanitizer would see less. */
+/*
+ * Relaxed: the counts must not order what the library should have ordered, or
+ * ThreadSanitizer would see less.
+ */
 static _Atomic(uint64_t) counts[OPS][CODES];
-static atomic_int failed;
-
-/*---- failures ----*/
-
-void
-failure(const char *format, ...)
-{
-	char text[4096];
-	int n = atomic_fetch_add(&failed, 1);
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
-	if (n < SHOWN_FAILURES)
-		printf("FAILED at %.1f s: %s\n", seconds_run(), text);
-	else if (n == SHOWN_FAILURES)
-		printf("FAILED more than %d times: no more are shown\n", SHOWN_FAILURES);
-	fflush(stdout);
-}
-
-/* The run makes no sense any more. */
-void
-give_up(const char *format, ...)
-{
-	va_list arguments;
-
-	printf("GIVEN UP at %.1f s: ", seconds_run());
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	putchar('\n');
-	fflush(stdout);
-	abort();
-}
-
-int
-failures(void)
-{
-	return atomic_load(&failed);
-}
 
 /*---- calls ----*/
 
@@ -193,7 +153,8 @@ describe(unsigned situation)
 										 "the pool had been paused",
 										 "the pool was being closed",
 										 "few may wait",
-										 "loans are bound" };
+										 "loans are bound",
+										 "a cancel was due" };
 	static _Thread_local char text[200];
 
 	text[0] = '\0';
