@@ -8,31 +8,15 @@
 use strict;
 use warnings;
 
-# PostgreSQL's modules send standard output to a log; the figures go to the real one.
-my $out;
-
-BEGIN
-{
-	open($out, '>&', \*STDOUT) or die "dup: $!";
-	$out->autoflush(1);
-}
-
+use FindBin;
+use lib $FindBin::Bin;
+use Figures; # before PostgreSQL's modules
 use IPC::Run;
 use PgpoolMonitor;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{BENCH_ROUNDS} || 7;
-my $seconds = $ENV{BENCH_SECONDS} || 3;
 my $run = "$ENV{STAGE_PREFIX}/bin/pqpool-run";
 my $user = getpwuid($<);
-
-sub say_line { printf $out @_; print $out "\n"; return; }
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-	return $sorted[ $#sorted / 2 ];
-}
 
 my $node = PgpoolMonitor::unstarted_node('bench', fsync => 'off', autovacuum => 'off', shared_buffers => '128MB',
 	checkpoint_timeout => '1h', 'pgpool_monitor.mode' => 'observe');

@@ -9,31 +9,14 @@
 use strict;
 use warnings;
 
-# PostgreSQL's modules send standard output to a log; the figures go to the real one.
-my $out;
-
-BEGIN
-{
-	open($out, '>&', \*STDOUT) or die "dup: $!";
-	$out->autoflush(1);
-}
-
+use FindBin;
+use lib $FindBin::Bin;
+use Figures; # before PostgreSQL's modules
 use IPC::Run;
 use PgpoolMonitor;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{BENCH_ROUNDS} || 7;
-my $seconds = $ENV{BENCH_SECONDS} || 3;
-
 my %quiet = (fsync => 'off', autovacuum => 'off', shared_buffers => '128MB', checkpoint_timeout => '1h', max_connections => 1200);
-
-sub say_line { printf $out @_; print $out "\n"; return; }
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-	return $sorted[ $#sorted / 2 ];
-}
 
 # --- what pgbench does -------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ start_params(void)
 	const char *keywords[] = { "dbname", "application_name", NULL };
 	const char *values[] = { "postgresql:///postgres?application_name=lost%27", "start", NULL };
 
-	return step_by_step(PQconnectStartParams(keywords, values, 1));
+	return step_by_step(PQconnectStartParams(keywords, values, 1), PATIENCE_S * 1000);
 }
 
 static PGconn *
@@ -59,7 +59,7 @@ open_by(int door)
 		case 4:
 			return PQsetdbLogin(NULL, NULL, "-c work_mem=5MB", NULL, "postgres", NULL, NULL);
 		case 5:
-			return step_by_step(PQconnectStart("application_name=steps"));
+			return step_by_step(PQconnectStart("application_name=steps"), PATIENCE_S * 1000);
 		default:
 			return start_params();
 	}

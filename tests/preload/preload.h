@@ -13,6 +13,7 @@
 #define PRELOAD_H
 
 #include "descriptors.h"
+#include "steps.h"
 #include "tap.h"
 
 #include <poll.h>
@@ -82,24 +83,6 @@ wait_for_input(PGconn *conn)
 	struct pollfd wait = { .fd = PQsocket(conn), .events = POLLIN };
 
 	(void) poll(&wait, 1, PATIENCE_S * 1000);
-}
-
-/* To the end of what PQconnectStart has begun. */
-TAP_UNUSED static PGconn *
-step_by_step(PGconn *conn)
-{
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	while (PQstatus(conn) != CONNECTION_BAD && status != PGRES_POLLING_OK &&
-		   status != PGRES_POLLING_FAILED)
-	{
-		struct pollfd wait = { .fd = PQsocket(conn),
-							   .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT };
-
-		(void) poll(&wait, 1, PATIENCE_S * 1000);
-		status = PQconnectPoll(conn);
-	}
-	return conn;
 }
 
 /* Has the backend of a closed connection ended? */

@@ -94,7 +94,8 @@ open_kind(int kind, bool steps)
 
 	if (kind == 3)
 		return PQconnectdbParams(keywords, values, 0);
-	return steps ? step_by_step(PQconnectStart(strings[kind])) : PQconnectdb(strings[kind]);
+	return steps ? step_by_step(PQconnectStart(strings[kind]), PATIENCE_S * 1000)
+				 : PQconnectdb(strings[kind]);
 }
 
 /*---- one hand at a time ----*/

@@ -3,11 +3,8 @@
  * loans.c
  *	  What a holder does with a loan, and what must be true of it.
  *
- * Every loan that is out has a cell in a table, taken after it was borrowed and
- * emptied before it is given back.  A loan that is in two cells is in two
- * hands.  The table uses relaxed operations only: a lock here would order what
- * the library has to order by itself, and hide from ThreadSanitizer that it
- * does not.
+ * Every loan that is out is entered in the table of hands.c, after it was borrowed
+ * and until it is given back.
  *
  * A query asks for a number of its own, so that an answer to somebody else's
  * question is noticed, and for the names of process and session, so that a
@@ -17,27 +14,10 @@
  */
 #include "soak.h"
 
-#define CELLS 1024
 #define MAILBOX 6
 #define JOBS 4
 
-static _Atomic(PGconn *) cells[CELLS];
-
-/*---- one hand at a time ----*/
-
-static int
-find_cell(PGconn *conn)
-{
-	for (int i = 0; i < CELLS; i++)
-	{
-		PGconn *nobody = NULL;
-
-		if (atomic_compare_exchange_strong_explicit(&cells[i], &nobody, conn, memory_order_relaxed,
-													memory_order_relaxed))
-			return i;
-	}
-	give_up("more than %d loans are out", CELLS);
-}
+/*---- taken and given back ----*/
 
 /* What a holder sets is not the next one's; and what he has silenced, nobody else shall say. */
 static void
@@ -52,14 +32,8 @@ loan_take(Self *self, Loan *loan)
 {
 	PGconn *conn = loan->conn;
 
-	loan->cell = find_cell(conn);
+	loan->cell = hand_take(self, conn, loan->application);
 	loan->pid = PQbackendPID(conn);
-	for (int i = 0; i < CELLS; i++)
-	{
-		if (i != loan->cell && atomic_load_explicit(&cells[i], memory_order_relaxed) == conn)
-			failure("%s %d was lent a connection that somebody else holds (process %d, %s)",
-					self->role, self->index, loan->pid, loan->application);
-	}
 	if (PQstatus(conn) != CONNECTION_OK || PQtransactionStatus(conn) != PQTRANS_IDLE ||
 		PQisBusy(conn) || PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
 		failure("%s %d was lent a connection of %s that is not idle: status %d, transaction %d",
@@ -76,17 +50,7 @@ loan_take(Self *self, Loan *loan)
 void
 loan_drop(Loan *loan)
 {
-	atomic_store_explicit(&cells[loan->cell], NULL, memory_order_relaxed);
-}
-
-int
-loans_out(void)
-{
-	int n = 0;
-
-	for (int i = 0; i < CELLS; i++)
-		n += atomic_load_explicit(&cells[i], memory_order_relaxed) != NULL;
-	return n;
+	hand_empty(loan->cell);
 }
 
 void

@@ -87,14 +87,22 @@ extern void start_actors(const char *role, void *(*run)(void *), int n);
  */
 extern void join_actors(Self *self, void (*meanwhile)(Self *self));
 
-/* A line every five seconds, with what the program counts. */
+/* A line every five seconds, with what the program counts (operations) and hands.c does. */
 extern void wait_and_tell(int64_t until);
 extern int64_t operations(void);
-extern int loans_out(void);
 
 /* The first and the last thing that a soak does; verdict() is its exit status. */
 extern int64_t begin_run(void); /* how long it is to last, ms */
 extern int verdict(void);
+
+/*---- one hand at a time (hands.c) ----*/
+
+/* The connection is ours from now on; a failure if somebody else has it.  Returns its cell. */
+extern int hand_take(Self *self, PGconn *conn, const char *application);
+
+/* It is about to be given back. */
+extern void hand_empty(int cell);
+extern int loans_out(void);
 
 /*---- failures (play.c) ----*/
 

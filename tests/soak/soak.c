@@ -30,7 +30,7 @@
  * What each thread does is drawn from the seed; when it does it, is up to the
  * machine.  So a seed repeats the kind of a run, not the run.
  *
- * sources: tests/soak/play.c tests/soak/balance.c tests/soak/chaos.c tests/soak/children.c
+ * sources: tests/soak/play.c tests/soak/balance.c tests/soak/chaos.c tests/soak/children.c tests/soak/hands.c
  * sources: tests/soak/loans.c tests/soak/pools.c tests/soak/verdict.c tests/soak/worker.c
  *
  *-------------------------------------------------------------------------

@@ -21,11 +21,12 @@
  * The program cannot close a pool.  What is counted in the end is what is left when all
  * that is idle has been so for longer than pool_idle_timeout.
  *
- * sources: tests/soak/play.c tests/soak/balance.c tests/soak/chaos.c
+ * sources: tests/soak/play.c tests/soak/balance.c tests/soak/chaos.c tests/soak/hands.c
  *
  *-------------------------------------------------------------------------
  */
 #include "play.h"
+#include "steps.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -35,7 +36,6 @@
 #include <sys/wait.h>
 
 #define KINDS 6
-#define CELLS 1024
 #define JOBS 4
 #define STEPS 4
 #define CHILD_PATIENCE_MS 90000
@@ -113,9 +113,7 @@ print_summary(void)
 			   (unsigned long long) excused[op]);
 }
 
-/*---- one hand at a time: as in loans.c ----*/
-
-static _Atomic(PGconn *) cells[CELLS];
+/*---- connections that are had ----*/
 
 typedef struct Held
 {
@@ -127,62 +125,15 @@ typedef struct Held
 } Held;
 
 static void
-take(Self *self, Held *held)
-{
-	held->cell = -1;
-	for (int i = 0; i < CELLS; i++)
-	{
-		PGconn *nobody = NULL;
-
-		if (held->cell < 0 &&
-			atomic_compare_exchange_strong_explicit(&cells[i], &nobody, held->conn,
-													memory_order_relaxed, memory_order_relaxed))
-			held->cell = i;
-		else if (atomic_load_explicit(&cells[i], memory_order_relaxed) == held->conn)
-			failure("%s %d got a connection that somebody else has (process %d)", self->role,
-					self->index, held->pid);
-	}
-	if (held->cell < 0)
-		give_up("more than %d connections are open", CELLS);
-}
-
-int
-loans_out(void)
-{
-	int n = 0;
-
-	for (int i = 0; i < CELLS; i++)
-		n += atomic_load_explicit(&cells[i], memory_order_relaxed) != NULL;
-	return n;
-}
-
-static void
 give_back(Self *self, Held *held)
 {
-	atomic_store_explicit(&cells[held->cell], NULL, memory_order_relaxed);
+	hand_empty(held->cell);
 	begin(self, OP_FINISH);
 	PQfinish(held->conn);
 	(void) end(self, OP_FINISH, true, false, "");
 }
 
 /*---- connecting ----*/
-
-static PGconn *
-by_steps(PGconn *conn)
-{
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	while (PQstatus(conn) != CONNECTION_BAD && status != PGRES_POLLING_OK &&
-		   status != PGRES_POLLING_FAILED)
-	{
-		struct pollfd wait = { .fd = PQsocket(conn),
-							   .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT };
-
-		(void) poll(&wait, 1, PATIENCE_MS);
-		status = PQconnectPoll(conn);
-	}
-	return conn;
-}
 
 static const char *const strings[KINDS] = {
 	"application_name=soak0",
@@ -206,7 +157,7 @@ open_kind(int kind)
 		case 3:
 			return PQsetdbLogin(NULL, NULL, NULL, NULL, strings[kind], NULL, NULL);
 		case 4:
-			return by_steps(PQconnectStart(strings[kind]));
+			return step_by_step(PQconnectStart(strings[kind]), PATIENCE_MS);
 		default:
 			return PQconnectdb(strings[kind]);
 	}
@@ -255,7 +206,7 @@ welcome(Self *self, Op op, int kind, PGconn *conn, int64_t began, Held *held)
 		PQfinish(conn);
 		return false;
 	}
-	take(self, held);
+	held->cell = hand_take(self, held->conn, strings[kind]);
 	look_at(self, held);
 	return true;
 }

@@ -15,26 +15,6 @@
  */
 #include "../preload.h"
 
-#include <poll.h>
-
-static PGconn *
-connect_by_steps(const char *conninfo)
-{
-	PGconn *conn = PQconnectStart(conninfo);
-	PostgresPollingStatusType status =
-		PQstatus(conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
-
-	while (status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
-	{
-		struct pollfd pfd = { .fd = PQsocket(conn),
-							  .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT };
-
-		(void) poll(&pfd, 1, PATIENCE_S * 1000);
-		status = PQconnectPoll(conn);
-	}
-	return conn;
-}
-
 /* In one line, whatever is in it. */
 static void
 say(const char *text)
@@ -85,7 +65,7 @@ main(void)
 		if (strcmp(command, "connect") == 0)
 			visit(PQconnectdb(argument), rest);
 		else if (strcmp(command, "start") == 0)
-			visit(connect_by_steps(argument), rest);
+			visit(step_by_step(PQconnectStart(argument), PATIENCE_S * 1000), rest);
 		else
 			puts((rest ? setenv(argument, rest, 1) : unsetenv(argument)) == 0 ? "done" : "failed");
 	}
