@@ -296,6 +296,34 @@ test_service_files(void)
 	unsetenv("PGSYSCONFDIR");
 }
 
+/* libpq looks for files in HOME, and in its user's home if there is none. */
+static void
+test_home(void)
+{
+	const char *value = getenv("HOME");
+	char *home = value ? strdup(value) : NULL;
+	PGconn *conn;
+	int pid;
+
+	setenv("HOME", path_of("."), 1);
+	write_file(path_of(".pg_service.conf"), "[housed]\ndbname=postgres\n");
+	pid = pid_of("service=housed");
+	is_int(pid_of("service=housed"), pid, "a service of HOME's file is pooled");
+	write_file(path_of(".pg_service.conf"), "[housed]\ndbname=template1\n");
+	conn = must_connect("service=housed");
+	is_str(PQdb(conn), "template1", "until that file changes");
+	PQfinish(conn);
+	pid = pid_of("application_name=housed");
+	is_int(pid_of("application_name=housed"), pid, "at home a session is had again");
+	unsetenv("HOME");
+	ok(pid_of("application_name=housed") != pid, "without HOME it is another one");
+	pid = pid_of("application_name=housed");
+	is_int(pid_of("application_name=housed"), pid, "which is had again as well");
+	if (home)
+		setenv("HOME", home, 1);
+	free(home);
+}
+
 /*---- what is said in another way ----*/
 
 static void
@@ -489,6 +517,7 @@ main(void)
 	test_no_descriptors();
 	test_file_changes();
 	test_service_files();
+	test_home();
 	test_empty_values();
 	test_encoding();
 	test_replication();
