@@ -111,9 +111,24 @@ start_watching()
 {
   PGUSER=postgres "$bin/witness" app "${programs[@]}" > "$work/$1.witness" &
   pid[witness]=$!
-  sleep 0.5 # before anybody comes
   exec 3> >(exec "$bin/monitor" -e user=dba)
   pid[monitor]=$!
+  # before anybody comes: with mode off there will be no connection left
+  until_true test -s "$work/$1.witness"
+  until_true is_connected monitor
+}
+
+# shellcheck disable=SC2317 # called by until_true
+is_connected()
+{
+  [ "$(ask "SELECT count(*) FROM pg_stat_activity WHERE application_name = '$1'")" != 0 ]
+}
+
+# Or some seconds have passed: what is missing then shows in the end.
+until_true()
+{
+  local patience=200
+  until "$@" || [ $((patience--)) = 0 ]; do sleep 0.05; done
 }
 
 say() { echo ">> $(tenths $(($(now_ms) - began))) s  $*" >&3; }
@@ -140,11 +155,9 @@ start_programs()
 # Figures of all programs, now.
 take_figures()
 {
-  local program patience=100
+  local program
   for program in "${programs[@]}"; do kill -USR1 "${pid[$program]}"; done
-  for program in "${programs[@]}"; do
-    until grep -q seconds= "$work/$1.$program" || [ $((patience--)) = 0 ]; do sleep 0.05; done
-  done
+  for program in "${programs[@]}"; do until_true grep -q seconds= "$work/$1.$program"; done
 }
 
 # Ends it in order, and waits for that.
